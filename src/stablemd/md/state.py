@@ -1,0 +1,74 @@
+"""The state of R replicas of one system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that changes during a simulation.  Internal units (Å, eV, amu).
+
+    Attributes:
+        positions: unwrapped, (R, N, 3) float64, Å.
+        momenta: (R, N, 3) float64, amu·Å per internal time unit.
+        forces: at ``positions``, (R, N, 3) float64, eV/Å.
+        energies: potential energy at ``positions``, (R,) float64, eV.
+        replica_ids: identity of each replica in the random streams, (R,) int64.
+        step: step count of the random streams, common to all replicas.
+        alive: False for replicas that are frozen after a failure, (R,) bool.
+        thermostat: per-replica variables of the integrator by name, each (R, ...).
+    """
+
+    positions: Tensor
+    momenta: Tensor
+    forces: Tensor
+    energies: Tensor
+    replica_ids: Tensor
+    step: int
+    alive: Tensor
+    thermostat: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_replicas(self) -> int:
+        return int(self.positions.shape[0])
+
+    def select(self, index: Tensor) -> State:
+        """The replicas at ``index`` (an integer or boolean index tensor)."""
+        return replace(
+            self,
+            positions=self.positions[index],
+            momenta=self.momenta[index],
+            forces=self.forces[index],
+            energies=self.energies[index],
+            replica_ids=self.replica_ids[index],
+            alive=self.alive[index],
+            thermostat={k: v[index] for k, v in self.thermostat.items()},
+        )
+
+    def scatter(self, index: Tensor, other: State) -> State:
+        """This state with the replicas at ``index`` replaced by those of ``other``."""
+
+        def put(old: Tensor, new: Tensor) -> Tensor:
+            out = old.clone()
+            out[index] = new
+            return out
+
+        return replace(
+            self,
+            positions=put(self.positions, other.positions),
+            momenta=put(self.momenta, other.momenta),
+            forces=put(self.forces, other.forces),
+            energies=put(self.energies, other.energies),
+            replica_ids=put(self.replica_ids, other.replica_ids),
+            alive=put(self.alive, other.alive),
+            thermostat={k: put(v, other.thermostat[k]) for k, v in self.thermostat.items()},
+            step=other.step,
+        )
+
+    def kinetic_energies(self, masses: Tensor) -> Tensor:
+        """Kinetic energy of each replica in eV, (R,); ``masses`` (N,) in amu."""
+        return 0.5 * torch.einsum("rni,n->r", self.momenta**2, 1.0 / masses)
