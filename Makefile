@@ -1,0 +1,66 @@
+# Every target sets itself up in .venv; nothing but Python >= 3.11 and make is needed.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/demo
+SEED ?= 0
+# For example PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# fetches a PyTorch without CUDA libraries.
+PIP_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
+# One thread per process: the tests and benchmarks run several processes instead.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: help demo test lint format bench venv clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed ## Make an unstable force field stable; OUT=runs/demo SEED=0.
+	$(BIN)/stablemd demo --out "$(OUT)" --seed "$(SEED)"
+
+test: $(VENV)/.installed-dev ## Run the tests; PYTEST_FLAGS="-n 2".
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.installed-dev ## Check style, formatting and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Mend style and formatting.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## Measure speed beside torch_geometric; writes benchmarks/results.json.
+	$(ONE_THREAD) $(BIN)/python benchmarks/run.py
+
+venv: $(VENV)/.installed-dev ## Create .venv with the development tools.
+
+clean: ## Remove .venv, builds and caches (results under runs/ stay).
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is constrained to the tested versions; the stamps redo an installation
+# when the dependencies change.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Creating $(VENV) with $$("$$python" --version)"; \
+	    exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "stablemd needs Python 3.11 or newer, and none was found (python3 is:" \
+	  "$$(python3 --version 2>&1 || true)). Install it, or name it: make PYTHON=/path/to/python3.11" >&2; \
+	exit 1
