@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,12 +50,14 @@ class Potential(nn.Module):
 
     Attributes:
         cutoff: interaction range of one atomic energy's pair list in Å.
+        hyperparameters: constructor arguments that rebuild this potential.
         has_local_energies: False for a potential that only knows total
             energies; it then overrides ``batch_energy`` instead.
     """
 
     has_local_energies: ClassVar[bool] = True
     cutoff: float = float("inf")
+    hyperparameters: dict[str, Any]
 
     def local_energies(self, batch: Batch) -> Tensor:
         """Atomic energies in eV, (n_atoms_total,), with graph."""
@@ -105,16 +108,20 @@ class Potential(nn.Module):
                 "implements local_energies"
             )
 
-    def for_sampling(self, system: System) -> SamplingForm:
-        """A frozen, fast evaluator for replicas of ``system``; rebuild it after training."""
+    def for_sampling(self, system: System, reference: Tensor | None = None) -> SamplingForm:
+        """A frozen, fast evaluator for replicas of ``system``; rebuild it after training.
+
+        Args:
+            system: what is simulated.
+            reference: structures (n, N, 3) in Å on which an approximate form
+                checks its error against the exact model.
+        """
         return EagerSampling(self, system)
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point precision of the parameters."""
-        for tensor in self.parameters():
-            return tensor.dtype
-        for tensor in self.buffers():
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
             if tensor.is_floating_point():
                 return tensor.dtype
         return torch.get_default_dtype()

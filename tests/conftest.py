@@ -1,0 +1,41 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from stablemd.system import System
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real reference data, or a skip where it is not at hand."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("real reference data (../shared/data) are not at hand")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def ethanol() -> System:
+    """Ethanol without bonds: 9 atoms, three elements."""
+    return System.create(molecule("CH3CH2OH").numbers)
+
+
+@pytest.fixture
+def ethanol_positions() -> torch.Tensor:
+    """Eight distorted ethanol structures, (8, 9, 3) float64 Å."""
+    rng = np.random.default_rng(3)
+    base = molecule("CH3CH2OH").positions
+    return torch.from_numpy(base + 0.08 * rng.standard_normal((8, 9, 3)))
