@@ -1,0 +1,74 @@
+"""Sampled frames: what an estimator needs to know about a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stablemd.errors import DataError
+
+
+@dataclass(frozen=True)
+class SampledFrames:
+    """Decorrelated frames of a simulation at the sampling parameters θ0, on one device.
+
+    Attributes:
+        positions: Å, (n, N, 3).
+        reference_energies: U_θ0 of every frame in eV, (n,).  Take them from
+            ``potential_energies`` with the potential that was sampled, so that
+            rounding cancels and the weights at θ0 are exactly uniform.
+        values: observable of every frame, (n, D), detached.
+        replica: replica that each frame came from, (n,) int64.
+    """
+
+    positions: Tensor
+    reference_energies: Tensor
+    values: Tensor
+    replica: Tensor
+
+    def __post_init__(self) -> None:
+        n = self.positions.shape[0] if self.positions.ndim == 3 else -1
+        shapes = {
+            "positions": (self.positions, self.positions.ndim == 3, "(n, N, 3)"),
+            "reference_energies": (
+                self.reference_energies,
+                self.reference_energies.shape == (n,),
+                "(n,)",
+            ),
+            "values": (self.values, self.values.ndim == 2 and len(self.values) == n, "(n, D)"),
+            "replica": (self.replica, self.replica.shape == (n,), "(n,)"),
+        }
+        for name, (tensor, fits, expected) in shapes.items():
+            if not fits:
+                raise DataError(
+                    f"sampled frames need {name} of shape {expected} with one n for all, "
+                    f"got {tuple(tensor.shape)} beside positions {tuple(self.positions.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return int(self.positions.shape[0])
+
+    def select(self, index: Tensor) -> SampledFrames:
+        """The frames at ``index`` (an integer or boolean index tensor)."""
+        return SampledFrames(
+            positions=self.positions[index],
+            reference_energies=self.reference_energies[index],
+            values=self.values[index],
+            replica=self.replica[index],
+        )
+
+    def finite_mask(self) -> Tensor:
+        """Whether all numbers of each frame are finite, (n,) bool."""
+        return (
+            torch.isfinite(self.reference_energies)
+            & torch.isfinite(self.values).all(dim=1)
+            & torch.isfinite(self.positions).flatten(1).all(dim=1)
+        )
+
+    def finite(self) -> tuple[SampledFrames, int]:
+        """The frames whose numbers are all finite, and how many were left out."""
+        keep = self.finite_mask()
+        n_dropped = int((~keep).sum())
+        return (self, 0) if n_dropped == 0 else (self.select(keep), n_dropped)
