@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +69,21 @@ class State:
             thermostat={k: put(v, other.thermostat[k]) for k, v in self.thermostat.items()},
             step=other.step,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers, for a checkpoint."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], device: torch.device | str = "cpu") -> State:
+        """The state that ``to_dict`` gave, on a device."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: move(v) for k, v in value.items()}
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        return cls(**move(values))
 
     def kinetic_energies(self, masses: Tensor) -> Tensor:
         """Kinetic energy of each replica in eV, (R,); ``masses`` (N,) in amu."""

@@ -1,0 +1,199 @@
+"""Random numbers that belong to (seed, replica, step, element), not to a generator's state.
+
+Philox4x32-10 turns a 128-bit counter and a 64-bit key into 128 random bits
+(Salmon, Moraes, Dror & Shaw, *Parallel random numbers: as easy as 1, 2, 3*,
+SC'11).  The key is the seed; the counter holds element group, replica, step
+and stream.  Any number can therefore be drawn again alone, and no draw depends
+on how replicas are grouped into batches or processes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from stablemd.errors import SimulationError
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+_WORDS = 4
+_STEP_BITS = 48
+_CHUNK_COUNTERS = 8192
+"""Counters in one pass: the temporaries (64 KiB each) stay in cache."""
+
+
+class Stream(IntEnum):
+    """What a draw is for; draws of different streams never share a counter."""
+
+    NOISE = 0
+    VELOCITIES = 1
+    THERMOSTAT = 2
+    SELECTION = 3
+
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
+    """Ten rounds of Philox4x32, elementwise over tensors that broadcast.
+
+    Args:
+        counter: four int64 tensors with values in 0..2**32 - 1.
+        key: two integers in 0..2**32 - 1.
+
+    Returns:
+        Four int64 tensors of the broadcast shape, values in 0..2**32 - 1.
+
+    Source: Salmon et al. 2011, section 4.3.  64-bit products wrap, which keeps
+    every bit that the 32-bit words need.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        product0 = c0 * _MULTIPLIERS[0]
+        product1 = c2 * _MULTIPLIERS[1]
+        c0 = ((product1 >> 32) ^ (c1 ^ k0)) & _MASK
+        c2 = ((product0 >> 32) ^ (c3 ^ k1)) & _MASK
+        c1 = product1.bitwise_and_(_MASK)
+        c3 = product0.bitwise_and_(_MASK)
+        k0 = (k0 + _WEYL[0]) & _MASK
+        k1 = (k1 + _WEYL[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+def normals(
+    seed: int,
+    replica_ids: Tensor,
+    first_step: int,
+    n_steps: int,
+    n_elements: int,
+    stream: Stream = Stream.NOISE,
+) -> Tensor:
+    """Standard normal numbers of a range of steps.
+
+    Args:
+        seed: 0..2**64 - 1.
+        replica_ids: identities of the replicas, (R,) int64 in 0..2**32 - 1.
+        first_step: first step of the block, from 0 to 2**48 - 1.
+        n_steps: number of steps K.
+        n_elements: numbers per replica and step.
+        stream: what the numbers are for.
+
+    Returns:
+        (K, R, n_elements) float64 on the device of ``replica_ids``.  The value
+        at (k, r, e) depends on seed, stream, ``first_step + k``,
+        ``replica_ids[r]`` and e only.
+
+    Raises:
+        SimulationError: seed or step is outside its range.
+
+    Source: Box & Muller 1958, in float64 on 32-bit uniforms, whose largest
+    normal is 6.8 standard deviations.
+    """
+    key = _key(seed)
+    if first_step < 0 or first_step + n_steps > 1 << _STEP_BITS:
+        raise SimulationError(
+            f"random streams are defined for steps 0 to 2**{_STEP_BITS}, got steps "
+            f"{first_step} to {first_step + n_steps}; start the step count at 0"
+        )
+    n_replicas, device = replica_ids.shape[0], replica_ids.device
+    groups = torch.arange(-(-n_elements // _WORDS), device=device)
+    replica = replica_ids.to(torch.int64)[None, :, None]
+    out = torch.empty(n_steps, n_replicas, n_elements, dtype=torch.float64, device=device)
+    per_step = max(1, n_replicas * len(groups))
+    chunk = max(1, _CHUNK_COUNTERS // per_step) if device.type == "cpu" else max(1, n_steps)
+    for start in range(0, n_steps, chunk):
+        stop = min(start + chunk, n_steps)
+        step = torch.arange(first_step + start, first_step + stop, device=device)[:, None, None]
+        words = philox4x32(
+            (groups[None, None, :], replica, step & _MASK, (step >> 32) | (int(stream) << 16)),
+            key,
+        )
+        out[start:stop] = _box_muller(words)[..., :n_elements]
+    return out
+
+
+def _key(seed: int) -> tuple[int, int]:
+    if not 0 <= seed < 1 << 64:
+        raise SimulationError(f"a seed must be an integer from 0 to 2**64 - 1, got {seed}")
+    return seed & _MASK, seed >> 32
+
+
+def _box_muller(words: Words) -> Tensor:
+    """Four normals per counter, (..., 4 * groups)."""
+    uniform = [(word.to(torch.float64) + 0.5).mul_(2.0**-32) for word in words]
+    out = torch.empty(*words[0].shape, _WORDS, dtype=torch.float64, device=words[0].device)
+    for pair in (0, 2):
+        radius = uniform[pair].log_().mul_(-2.0).sqrt_()
+        angle = uniform[pair + 1].mul_(2.0 * torch.pi)
+        torch.mul(radius, torch.cos(angle), out=out[..., pair])
+        torch.mul(radius, angle.sin_(), out=out[..., pair + 1])
+    return out.flatten(-2)
+
+
+class NormalBlocks:
+    """Standard normals step by step, drawn many steps at once.
+
+    Args:
+        seed: 0..2**64 - 1.
+        replica_ids: (R,) int64.
+        shape: shape of the numbers of one replica and step, e.g. (N, 3).
+        first_step: first step that will be asked for.
+        end_step: one past the last step that will be asked for.
+        stream: what the numbers are for.
+        block_numbers: upper bound of the numbers held at once (at least one
+            step is held).  It has no influence on the numbers.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        replica_ids: Tensor,
+        shape: tuple[int, ...],
+        first_step: int,
+        end_step: int,
+        stream: Stream = Stream.NOISE,
+        block_numbers: int = 1 << 18,
+    ) -> None:
+        self._seed = seed
+        self._replica_ids = replica_ids
+        self._shape = shape
+        self._n_elements = int(torch.Size(shape).numel())
+        self._stream = stream
+        self._block_numbers = block_numbers
+        self._first = first_step
+        self._end = end_step
+        self._block: Tensor | None = None
+        self._rows: tuple[Tensor, ...] = ()
+
+    def at(self, step: int) -> Tensor:
+        """The numbers (R, *shape) of one step."""
+        k = step - self._first
+        if not 0 <= k < len(self._rows):
+            self._draw(step)
+            k = 0
+        return self._rows[k]
+
+    def select(self, index: Tensor) -> None:
+        """Keep only the replicas at ``index`` (an integer or boolean index tensor)."""
+        self._replica_ids = self._replica_ids[index]
+        if self._block is not None:
+            self._hold(self._block[:, index])
+
+    def _draw(self, step: int) -> None:
+        per_step = max(1, self._n_elements * self._replica_ids.shape[0])
+        n_steps = max(1, min(self._block_numbers // per_step, self._end - step))
+        self._first = step
+        self._hold(
+            normals(
+                self._seed, self._replica_ids, step, n_steps, self._n_elements, self._stream
+            ).unflatten(-1, self._shape)
+        )
+
+    def _hold(self, block: Tensor) -> None:
+        self._block = block
+        self._rows = block.unbind(0)

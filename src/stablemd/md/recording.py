@@ -1,0 +1,69 @@
+"""Frames kept from a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stablemd.md.state import State
+
+
+@dataclass(frozen=True)
+class RecordedFrames:
+    """Valid frames of all replicas, ordered by step and then by replica.
+
+    Attributes:
+        positions: Å, unwrapped, (n, N, 3) float64.
+        energies: potential energy in eV, (n,) float64.
+        replica: index of the replica in the run, (n,) int64.
+        step: steps since the start of the run, (n,) int64.
+    """
+
+    positions: Tensor
+    energies: Tensor
+    replica: Tensor
+    step: Tensor
+
+    def __len__(self) -> int:
+        return int(self.positions.shape[0])
+
+    def select(self, index: Tensor | slice) -> RecordedFrames:
+        """The frames at ``index`` (a slice, or an integer or boolean index tensor)."""
+        return RecordedFrames(
+            self.positions[index], self.energies[index], self.replica[index], self.step[index]
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[RecordedFrames]) -> RecordedFrames:
+        """Frames of several runs, in order."""
+        return cls(
+            torch.cat([p.positions for p in parts]),
+            torch.cat([p.energies for p in parts]),
+            torch.cat([p.replica for p in parts]),
+            torch.cat([p.step for p in parts]),
+        )
+
+
+class Recorder:
+    """Collects frames at a fixed spacing."""
+
+    def __init__(self) -> None:
+        self._parts: list[RecordedFrames] = []
+
+    def record(self, step: int, replicas: Tensor, state: State) -> None:
+        """Keep the replicas of a state; ``replicas`` (A,) are their indices in the run."""
+        self._parts.append(
+            RecordedFrames(
+                state.positions, state.energies, replicas, torch.full_like(replicas, step)
+            )
+        )
+
+    def frames(self, like: State) -> RecordedFrames:
+        """All frames so far; ``like`` gives shape and device where there are none."""
+        nothing = torch.zeros(0, dtype=torch.bool, device=like.alive.device)
+        index = torch.zeros(0, dtype=torch.int64, device=like.alive.device)
+        positions = like.positions[:0]
+        empty = RecordedFrames(positions, positions.new_zeros(len(nothing)), index, index)
+        return RecordedFrames.concatenate([empty, *self._parts])

@@ -1,0 +1,182 @@
+"""The replicas of a running simulation, and the bookkeeping for those that failed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from stablemd.md.history import RewindHistory
+from stablemd.md.initial import require_finite
+from stablemd.md.integrators.base import Integrator
+from stablemd.md.random_streams import NormalBlocks
+from stablemd.md.recording import Recorder
+from stablemd.md.result import SimulationResult
+from stablemd.md.state import State
+from stablemd.potentials.base import SamplingForm
+from stablemd.stability.detector_set import DetectorSet
+
+
+class ReplicaRun:
+    """Steps the replicas that still run; keeps what is known of those that do not.
+
+    Args:
+        form: evaluator of energies and forces.
+        start: the state after ``integrator.init``.
+        integrator: the dynamics.
+        detectors: what counts as a failure.
+        seed: seed of the random streams.
+        n_steps: number of steps that will be run.
+        rewind_steps: how far to rewind failed replicas, 0 for no rewinding.
+
+    Raises:
+        SimulationError: the start of a replica that is alive is not finite.
+    """
+
+    def __init__(
+        self,
+        form: SamplingForm,
+        start: State,
+        integrator: Integrator,
+        detectors: DetectorSet,
+        seed: int,
+        n_steps: int,
+        rewind_steps: int,
+    ) -> None:
+        self._form = form
+        self._integrator = integrator
+        self._detectors = detectors
+        self._start_step = start.step
+        self._frozen = start
+        self._replicas = torch.nonzero(start.alive).flatten()
+        self._active = (
+            start if len(self._replicas) == start.n_replicas else start.select(self._replicas)
+        )
+        self._valid = self._active
+        require_finite(
+            {n: getattr(self._active, n) for n in ("positions", "momenta", "energies", "forces")},
+            self._replicas,
+        )
+        self._noise = (
+            NormalBlocks(
+                seed,
+                self._active.replica_ids,
+                tuple(start.positions.shape[1:]),
+                start.step,
+                start.step + n_steps,
+            )
+            if integrator.needs_noise
+            else None
+        )
+        self._history = RewindHistory(rewind_steps) if rewind_steps else None
+        self._rewound = start
+        self._recorder = Recorder()
+        self._failed_step = torch.full((start.n_replicas,), -1, dtype=torch.int64)
+        self._reasons: list[str | None] = [None] * start.n_replicas
+        self._details: list[str | None] = [None] * start.n_replicas
+        self._n_evaluations = 0
+        self._wall = dict.fromkeys(("model", "noise", "integrate", "detect", "record"), 0.0)
+
+    @property
+    def n_active(self) -> int:
+        return self._active.n_replicas
+
+    def advance(self, n_steps: int) -> None:
+        """Step the running replicas."""
+        if not self.n_active:
+            return
+        begin, model_before = perf_counter(), self._wall["model"]
+        noise_s = 0.0
+        full = self.n_active == self._frozen.n_replicas
+        evaluate = self._evaluate if full or self._form.replica_independent else self._padded
+        step, noise, active = self._integrator.step, self._noise, self._active
+        for _ in range(n_steps):
+            if noise is None:
+                active = step(active, evaluate, None)
+            else:
+                t0 = perf_counter()
+                draws = noise.at(active.step)
+                noise_s += perf_counter() - t0
+                active = step(active, evaluate, draws)
+        self._active = active
+        model_s = self._wall["model"] - model_before
+        self._wall["noise"] += noise_s
+        self._wall["integrate"] += perf_counter() - begin - noise_s - model_s
+
+    def check(self, done: int) -> None:
+        """Run the detectors and freeze the replicas that fail."""
+        if not self.n_active:
+            return
+        begin = perf_counter()
+        active = self._active
+        seen = self._detectors.detect(active.positions, active.momenta, active.energies)
+        failed = [r for r, bad in enumerate(seen.failed.tolist()) if bad]
+        if failed:
+            explained = self._detectors.explain(seen, failed)
+            for r, (reason, detail) in zip(self._replicas[failed].tolist(), explained, strict=True):
+                self._failed_step[r] = done
+                self._reasons[r], self._details[r] = reason, detail
+            self._freeze(failed, ~seen.failed)
+        self._valid = self._active
+        if self._history is not None:
+            self._history.push(done, self._replicas, self._active)
+        self._wall["detect"] += perf_counter() - begin
+
+    def record(self, done: int) -> None:
+        """Keep the frames of the replicas that have just passed a check."""
+        begin = perf_counter()
+        if self.n_active:
+            self._recorder.record(done, self._replicas, self._active)
+        self._wall["record"] += perf_counter() - begin
+
+    def result(self, n_steps: int) -> SimulationResult:
+        end_step = self._start_step + n_steps
+        final = replace(self._frozen.scatter(self._replicas, self._active), step=end_step)
+        rewound = None
+        if self._history is not None:
+            everyone = torch.ones_like(final.alive)
+            rewound = self._rewound.scatter(self._replicas, self._active)
+            rewound = replace(rewound, step=end_step, alive=everyone)
+        begin = perf_counter()
+        frames = self._recorder.frames(final)
+        self._wall["record"] += perf_counter() - begin
+        return SimulationResult(
+            state=final,
+            rewind_state=rewound,
+            failed_step=self._failed_step,
+            reasons=self._reasons,
+            details=self._details,
+            frames=frames,
+            n_force_evaluations=self._n_evaluations,
+            wall_s=self._wall,
+        )
+
+    def _freeze(self, failed: list[int], keep: Tensor) -> None:
+        replicas = self._replicas[failed]
+        last = self._valid.select(torch.as_tensor(failed, device=replicas.device))
+        self._frozen = self._frozen.scatter(
+            replicas, replace(last, alive=torch.zeros_like(last.alive))
+        )
+        if self._history is not None:
+            back = self._history.rewound(replicas) if len(self._history) else last
+            self._rewound = self._rewound.scatter(replicas, back)
+        self._replicas = self._replicas[keep]
+        self._active = self._active.select(keep)
+        if self._noise is not None:
+            self._noise.select(keep)
+
+    def _evaluate(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        begin = perf_counter()
+        energies, forces = self._form(positions)
+        energies, forces = energies.to(torch.float64), forces.to(torch.float64)
+        self._n_evaluations += len(positions)
+        self._wall["model"] += perf_counter() - begin
+        return energies, forces
+
+    def _padded(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate in the full batch, frozen replicas at their last valid positions."""
+        batch = self._frozen.positions.index_copy(0, self._replicas, positions)
+        energies, forces = self._evaluate(batch)
+        return energies[self._replicas], forces[self._replicas]

@@ -1,0 +1,51 @@
+"""Replicas that heat up."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from stablemd import units
+from stablemd.errors import ConfigError
+from stablemd.stability.base import Detection, Detector
+from stablemd.system import System
+
+
+class KineticTemperature(Detector):
+    """Fails a replica when its kinetic temperature reaches a limit.
+
+    The temperature is 2K / (3N k_B); ``Detection.value`` is this temperature in
+    K, and ``where`` is -1.
+
+    Args:
+        system: the atoms; their masses enter.
+        max_temperature_k: limit in K.  Small molecules fluctuate by a factor of
+            two and more, so take several times the simulated temperature.
+
+    Raises:
+        ConfigError: the limit is not a positive number.
+    """
+
+    reason = "temperature"
+
+    def __init__(self, system: System, max_temperature_k: float = 5000.0) -> None:
+        if not math.isfinite(max_temperature_k) or max_temperature_k <= 0:
+            raise ConfigError(
+                f"max_temperature_k must be a positive temperature in K, got {max_temperature_k}"
+            )
+        self.max_temperature_k = float(max_temperature_k)
+        n_dof = 3 * system.n_atoms
+        self._per_momentum = (1.0 / (n_dof * units.KB * system.masses))[:, None]
+
+    def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
+        temperature = (momenta.square() * self._per_momentum).flatten(1).sum(dim=1)
+        return Detection(
+            failed=~(temperature < self.max_temperature_k),
+            value=temperature,
+            where=torch.full_like(temperature, -1, dtype=torch.int64),
+        )
+
+    def describe(self, where: int, value: float) -> str:
+        return f"kinetic temperature is {value:.0f} K (limit {self.max_temperature_k:.0f} K)"
