@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev ## Mend style and formatting.
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev ## Measure speed beside torch_geometric; writes benchmarks/results.json.
-	$(ONE_THREAD) $(BIN)/python benchmarks/run.py
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.run
 
 venv: $(VENV)/.installed-dev ## Create .venv with the development tools.
 

@@ -1,0 +1,72 @@
+"""Results of benchmarks: merged by section into JSON, from which the page is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Timing
+from benchmarks.section import Section, Settings
+
+from stablemd.atomic import write_atomic
+from stablemd.strict_json import write_json
+from stablemd.versions import collect_versions
+
+
+def record(section: Section, settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
+    """Everything about one section's run."""
+    return {
+        "title": section.title,
+        "about": section.about,
+        "unit": section.unit,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "versions": collect_versions(),
+        "timings": [asdict(t) for t in timings],
+    }
+
+
+def merge(path: Path, new: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Put new sections into the file, keep the others; returns all."""
+    sections = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sections |= new
+    write_json(path, sections)
+    return sections
+
+
+def write_page(path: Path, sections: dict[str, Any]) -> None:
+    """Write the Markdown page and the JSON of the same name."""
+    parts = [
+        "# Benchmarks",
+        "Written by `make bench`, from the numbers in `benchmarks/results.json`. CPU time is that "
+        "of the whole process, the median over the repeats with the least and the largest; the "
+        "contenders take turns, and the ratio is the median of the ratios within a turn.",
+        *(_section(s) for s in sections.values()),
+    ]
+    write_atomic(path, "\n\n".join(parts) + "\n")
+    write_json(path.with_suffix(".json"), sections)
+
+
+def _section(section: dict[str, Any]) -> str:
+    settings, versions, unit = section["settings"], section["versions"], section["unit"]
+    rows = [
+        f"| {t['name']} | {t['cpu_ms']:.3f} ({t['cpu_ms_min']:.3f}–{t['cpu_ms_max']:.3f}) "
+        f"| {t['wall_ms']:.3f} | {t['ratio']:.1f} |"
+        for t in section["timings"]
+    ]
+    table = [
+        f"| | CPU time, ms per {unit} | wall time, ms per {unit} | times less CPU time |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    conditions = (
+        f"{settings['n_replicas']} replicas, {settings['n_steps']} steps per call, "
+        f"{settings['repeats']} repeats; {section['date']}; {versions['cpu']}, "
+        f"{versions['torch_threads']} thread(s) of {versions['cores']} cores; "
+        f"torch {versions['torch']}, numba {versions['numba']}, Python {versions['python']}."
+    )
+    return "\n\n".join([f"## {section['title']}", section["about"], "\n".join(table), conditions])

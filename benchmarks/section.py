@@ -1,0 +1,42 @@
+"""What a benchmark module provides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.measure import Contender
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to run.
+
+    Attributes:
+        n_replicas: replicas of a molecule.
+        n_steps: MD steps per timed call.
+        repeats: rounds; the median is reported.
+    """
+
+    n_replicas: int = 128
+    n_steps: int = 10
+    repeats: int = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the report.
+
+    Attributes:
+        key: name in ``results.json`` and on the command line.
+        title: heading.
+        about: what is timed and under which conditions, one paragraph.
+        unit: of the work, e.g. "replica-step".
+        build: contenders, the baseline first; it checks that they compute the same.
+    """
+
+    key: str
+    title: str
+    about: str
+    unit: str
+    build: Callable[[Settings], Sequence[Contender]]

@@ -1,0 +1,125 @@
+"""The benchmarks compare like with like, and their results are kept together."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("torch_geometric", reason="the benchmarks need torch_geometric (make venv)")
+
+from benchmarks.aspirin import aspirin_replicas
+from benchmarks.measure import Contender, compare
+from benchmarks.results import merge
+from benchmarks.run import main
+from benchmarks.schnet_md import build
+from benchmarks.section import Settings
+from benchmarks.torch_geometric_schnet import (
+    CUTOFF,
+    TorchGeometricMD,
+    make_model,
+    radius_graph,
+    time_torch_geometric,
+)
+
+
+def test_aspirin_is_aspirin() -> None:
+    system, positions = aspirin_replicas(3)
+    assert system.formula == "C9H8O4"
+    distances = torch.cdist(positions, positions) + 10.0 * torch.eye(system.n_atoms)
+    assert distances.min() > 0.75
+    assert not torch.equal(positions[0], positions[1])
+
+
+def test_radius_graph_lists_every_near_pair_of_a_molecule_in_both_directions() -> None:
+    system, positions = aspirin_replicas(3)
+    edges, lengths = radius_graph(system.n_atoms, positions.reshape(-1, 3), CUTOFF)
+    expected = {
+        (r * system.n_atoms + i, r * system.n_atoms + j)
+        for r in range(3)
+        for i in range(system.n_atoms)
+        for j in range(system.n_atoms)
+        if i != j and float((positions[r, i] - positions[r, j]).norm()) < CUTOFF
+    }
+    assert set(map(tuple, edges.T.tolist())) == expected
+    assert len(expected) < 3 * system.n_atoms * (system.n_atoms - 1), "the cutoff has no effect"
+    flat = positions.reshape(-1, 3)
+    torch.testing.assert_close(lengths, (flat[edges[0]] - flat[edges[1]]).norm(dim=1))
+
+
+def test_torch_geometric_dynamics_keeps_energy() -> None:
+    system, positions = aspirin_replicas(2)
+    model = make_model(system.n_atoms)
+    dynamics = TorchGeometricMD(model, system, positions)
+
+    def energies() -> tuple[float, float]:
+        with torch.no_grad():
+            potential = model(dynamics._numbers, dynamics._positions, dynamics._batch).sum()
+        kinetic = (dynamics._momenta**2 / (2 * dynamics._masses)).sum()
+        return float(kinetic), float(potential + kinetic)
+
+    _, start = energies()
+    dynamics.run(100)
+    kinetic, end = energies()
+    assert kinetic > 1e-3
+    assert abs(end - start) < 0.02 * kinetic
+
+
+def test_ratio_and_median_follow_the_work() -> None:
+    def busy(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    slow, fast = compare(
+        [Contender("slow", lambda: busy(0.04), 2), Contender("fast", lambda: busy(0.01), 2)], 3
+    )
+    assert slow.ratio == 1.0
+    # The loop ends within one tick of the clock after the time it was given.
+    assert slow.cpu_ms == pytest.approx(20.0, rel=0.1)
+    assert fast.ratio == pytest.approx(4.0, rel=0.2)
+    assert slow.cpu_ms_min <= slow.cpu_ms <= slow.cpu_ms_max
+
+
+def test_models_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import schnet_md
+
+    def other_weights(state: dict[str, torch.Tensor], **options: float) -> object:
+        bent = {k: v + 0.1 if k == "lin2.weight" else v for k, v in state.items()}
+        return original(bent, **options)
+
+    original = schnet_md.schnet_from_weights
+    monkeypatch.setattr(schnet_md, "schnet_from_weights", other_weights)
+    with pytest.raises(RuntimeError, match="compare different models"):
+        build(Settings(n_replicas=1, n_steps=1))
+
+
+def test_a_new_section_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    merge(path, {"a": {"date": "old"}, "b": {"date": "old"}})
+    merge(path, {"b": {"date": "new"}})
+    assert json.loads(path.read_text()) == {"a": {"date": "old"}, "b": {"date": "new"}}
+
+
+def test_a_run_writes_results_and_page(tmp_path: Path) -> None:
+    out, page = tmp_path / "results.json", tmp_path / "docs" / "benchmarks.md"
+    sizes = ["--replicas", "2", "--steps", "1", "--repeats", "1"]
+    threads = torch.get_num_threads()
+    try:
+        main([*sizes, "--out", str(out), "--page", str(page)])
+    finally:
+        torch.set_num_threads(threads)
+    results = json.loads(out.read_text())
+    assert json.loads(page.with_suffix(".json").read_text()) == results
+    timings = results["schnet_md"]["timings"]
+    assert timings[0]["name"] == "torch_geometric" and timings[0]["ratio"] == 1.0
+    for timing in timings:
+        assert f"{timing['cpu_ms']:.3f}" in page.read_text()
+    assert results["schnet_md"]["versions"]["cpu"] in page.read_text()
+
+
+def test_time_torch_geometric_is_a_time_per_replica_step() -> None:
+    assert 1e-5 < time_torch_geometric(n_replicas=2, n_steps=2) < 1.0
