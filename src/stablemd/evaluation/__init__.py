@@ -1,6 +1,6 @@
 """Statistics of stable times, errors against reference data, and the report."""
 
-from stablemd.evaluation.label_errors import LabelErrors, energy_and_force_mae
+from stablemd.training.label_errors import LabelErrors, energy_and_force_mae
 from stablemd.evaluation.metrics import (
     EvaluationMetrics,
     ObservableError,

@@ -1,0 +1,175 @@
+"""How long a potential's dynamics stays stable, and how right it is until then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stablemd.data import Frames
+from stablemd.errors import DataError
+from stablemd.evaluation.metrics import EvaluationMetrics, ObservableError
+from stablemd.evaluation.settings import EvaluationSettings
+from stablemd.evaluation.survival import StableTime, stable_time
+from stablemd.md import RecordedFrames, initial_state, simulate
+from stablemd.observables import compare_with_reference, ensemble_average, make_observable
+from stablemd.potentials.base import Potential
+from stablemd.system import System
+from stablemd.training.label_errors import energy_and_force_mae
+
+OnProgress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An averaged observable for a plot: axis, mean and standard error, each (D,)."""
+
+    axis: Tensor
+    mean: Tensor
+    stderr: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One potential's evaluation.
+
+    Attributes:
+        metrics: the numbers of metrics.json.
+        stable_time: first-passage statistics with the survival curve.
+        curve: the observable over the stable part.
+        reference: the same from the reference structures.
+        frames: recorded valid frames of all replicas.
+        failed_step: step of each replica's failure, -1 if it did not fail, (R,) int64.
+        details: one sentence per replica, None if it did not fail.
+    """
+
+    metrics: EvaluationMetrics
+    stable_time: StableTime
+    curve: Curve
+    reference: Curve
+    frames: RecordedFrames
+    failed_step: Tensor
+    details: list[str | None]
+
+
+def evaluate(
+    potential: Potential,
+    system: System,
+    test: Frames,
+    reference: Frames,
+    settings: EvaluationSettings,
+    *,
+    label_frames: Frames | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Run replicas from the first test structures and measure.
+
+    Args:
+        potential: what is evaluated.
+        system: the molecule, with bonds for the bond-length criterion.
+        test: structures that no training has seen; the replicas start from the
+            first ones, which are used again where there are fewer than replicas.
+        reference: structures that define the observable's reference.
+        settings: see ``EvaluationSettings``.
+        label_frames: labelled structures for energy and force errors; ``test`` by default.
+        on_progress: called with a description and the share done.
+
+    Raises:
+        DataError: frames hold other atoms than the system, or labels are missing.
+    """
+    labelled = test if label_frames is None else label_frames
+    for frames in (test, reference, labelled):
+        if not torch.equal(frames.numbers, system.numbers.cpu()):
+            raise DataError(
+                f"frames of {frames.source} hold other atoms than the system {system.formula}; "
+                "give the same atoms in the same order"
+            )
+    wall: dict[str, float] = {}
+    begin = time.perf_counter()
+    errors = energy_and_force_mae(potential, system, labelled)
+    wall["label_errors"] = time.perf_counter() - begin
+
+    device = potential.device
+    system = system.to(device)
+    dynamics = settings.dynamics
+    form = potential.for_sampling(system, test.positions[:8].to(device))
+    starts = torch.arange(settings.n_replicas) % len(test)
+    state = initial_state(
+        system,
+        test.positions[starts].to(device),
+        form,
+        temperature_k=dynamics.temperature_k,
+        seed=settings.seed,
+    )
+    n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
+    record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
+
+    def report(step: int, n_running: int) -> None:
+        if on_progress is not None:
+            on_progress(f"evaluating, {n_running} running", step / n_steps)
+
+    begin = time.perf_counter()
+    result = simulate(
+        form,
+        state,
+        dynamics.make_integrator(),
+        dynamics.make_detectors(system),
+        system,
+        n_steps=n_steps,
+        seed=settings.seed,
+        check_every=dynamics.check_every,
+        record_every=record_every,
+        on_progress=report,
+    )
+    wall["simulate"] = time.perf_counter() - begin
+    failed = result.failed.cpu()
+    steps_alive = torch.where(failed, result.failed_step.cpu(), n_steps)
+    survival = stable_time(
+        (steps_alive.double() * dynamics.dt_fs * 1e-3).numpy(),
+        failed.numpy(),
+        n_steps * dynamics.dt_fs * 1e-3,
+    )
+    begin = time.perf_counter()
+    observable = make_observable(
+        settings.observable.name,
+        system,
+        r_max=settings.observable.r_max,
+        n_bins=settings.observable.n_bins,
+    )
+    kept = result.frames.select(
+        result.frames.step.to(torch.float64) * dynamics.dt_fs > settings.discard_fs
+    )
+    axis = observable.axis.cpu()
+    target_values = observable.values(reference.positions.to(device)).cpu()
+    target = ensemble_average(target_values, torch.arange(len(reference)))
+    observable_errors: dict[str, ObservableError] = {}
+    curve = Curve(axis, torch.full_like(axis, float("nan")), torch.full_like(axis, float("nan")))
+    if len(kept) >= 2:
+        values, replica = observable.values(kept.positions).cpu(), kept.replica.cpu()
+        compared = compare_with_reference(observable, values, replica, target.mean)
+        observable_errors[observable.name] = ObservableError(compared.mae, compared.stderr)
+        curve = Curve(axis, compared.prediction.mean, compared.prediction.stderr)
+    wall["observables"] = time.perf_counter() - begin
+    metrics = EvaluationMetrics(
+        stable_time=survival,
+        observables=observable_errors,
+        force_mae_ev_per_angstrom=errors.force_mae_ev_per_angstrom,
+        energy_mae_ev=errors.energy_mae_ev,
+        wall_s=wall,
+        extra={
+            "failures": [d for d in result.details if d][:20],
+            "n_force_evaluations": result.n_force_evaluations,
+        },
+    )
+    return Evaluation(
+        metrics=metrics,
+        stable_time=survival,
+        curve=curve,
+        reference=Curve(axis, target.mean, target.stderr),
+        frames=result.frames,
+        failed_step=result.failed_step.cpu(),
+        details=result.details,
+    )
