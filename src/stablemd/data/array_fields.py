@@ -107,44 +107,32 @@ def frames_from_arrays(
     for field, value in raw.items():
         if value.dtype.kind not in "biuf":
             raise DataError(f"{source}: {names[field]} must be numeric, got dtype {value.dtype}")
-    positions = raw["positions"]
-    if positions.ndim == 2:
-        positions = positions[None]
-    if positions.ndim != 3 or positions.shape[2] != 3:
-        raise DataError(
-            f"{source}: {names['positions']} must have shape (frames, atoms, 3), "
-            f"got {raw['positions'].shape}"
-        )
-    n = len(positions)
-    numbers = raw["numbers"]
-    if numbers.ndim == 2:
-        numbers = common_numbers(numbers, source)
-    labelled = "energies" in raw or "forces" in raw
     units = resolve_units(
         source,
         energy_given=energy_unit,
         energy_stored=_first(stored_units, ENERGY_UNIT_NAMES),
         length_given=length_unit,
         length_stored=_first(stored_units, LENGTH_UNIT_NAMES),
-        energy_default=None if labelled else "eV",
+        energy_default=None if "energies" in raw or "forces" in raw else "eV",
     )
-    energies = raw.get("energies")
-    if energies is not None:
-        energies = energies.reshape(n) if energies.shape in {(n, 1), ()} and n else energies
-    forces = raw.get("forces")
-    if forces is not None and forces.ndim == 2:
-        forces = forces[None]
-    cell, pbc = _cell(raw.get("cell"), raw.get("pbc"), n, source)
+    pbc = _set_shapes(raw, source)
+    chosen = parse_index(index, source)
+    per_frame = {f: v[chosen] for f, v in raw.items() if f != "numbers"}
+    numbers = raw["numbers"]
+    if numbers.ndim == 2 and len(numbers[chosen]):
+        numbers = common_numbers(numbers[chosen], source)
+    scales = {
+        "positions": units.length_angstrom,
+        "energies": units.energy_ev,
+        "forces": units.force_ev_per_angstrom,
+        "cell": units.length_angstrom,
+    }
+    values = {
+        f: torch.from_numpy(np.array(v, dtype=np.float64)) * scales[f] for f, v in per_frame.items()
+    }
     frames = Frames(
-        numbers=torch.from_numpy(numbers.astype(np.int64)),
-        positions=_float64(positions) * units.length_angstrom,
-        energies=None if energies is None else _float64(energies) * units.energy_ev,
-        forces=None if forces is None else _float64(forces) * units.force_ev_per_angstrom,
-        cell=None if cell is None else _float64(cell) * units.length_angstrom,
-        pbc=pbc,
-        source=source,
+        numbers=torch.from_numpy(numbers.astype(np.int64)), pbc=pbc, source=source, **values
     )
-    frames = frames.select(parse_index(index, source))
     warn_if_implausible(frames, units)
     return frames
 
@@ -167,20 +155,47 @@ def parse_index(index: str | int | slice, source: str) -> slice:
     raise DataError(f"{source}: index {index!r} is not like ':', '::10' or '-1'")
 
 
-def _cell(
-    cell: NDArray[Any] | None, pbc: NDArray[Any] | None, n: int, source: str
-) -> tuple[NDArray[np.float64] | None, Tensor | None]:
-    """Cells (n, 3, 3) and pbc (3,) from a box edge, box edges, one cell or one per frame."""
+def _set_shapes(raw: dict[str, NDArray[Any]], source: str) -> Tensor | None:
+    """Give every field but the numbers a leading axis of frames, in place; return pbc (3,)."""
+    for field in ("positions", "forces"):
+        if field in raw and raw[field].ndim == 2:
+            raw[field] = raw[field][None]
+    positions = raw["positions"]
+    if positions.ndim != 3 or positions.shape[2] != 3:
+        raise DataError(
+            f"{source}: positions must have shape (frames, atoms, 3), got {positions.shape}"
+        )
+    n = len(positions)
+    energies = raw.get("energies")
+    if energies is not None and (energies.shape == (n, 1) or (energies.ndim == 0 and n == 1)):
+        raw["energies"] = energies.reshape(n)
+    expected = {"energies": (n,), "forces": positions.shape}
+    for field, shape in expected.items():
+        if field in raw and raw[field].shape != shape:
+            raise DataError(
+                f"{source}: {field} must have shape {shape} like the positions "
+                f"{positions.shape}, got {raw[field].shape}"
+            )
+    if raw["numbers"].shape not in {positions.shape[1:2], positions.shape[:2]}:
+        raise DataError(
+            f"{source}: atomic numbers must have shape {positions.shape[1:2]} like the positions "
+            f"{positions.shape}, got {raw['numbers'].shape}"
+        )
+    return _set_cell(raw, n, source)
+
+
+def _set_cell(raw: dict[str, NDArray[Any]], n: int, source: str) -> Tensor | None:
+    """Make the cell (n, 3, 3) from a box edge, box edges, one cell or one per frame."""
+    cell, given = raw.pop("cell", None), raw.pop("pbc", None)
     if cell is None:
-        if pbc is not None and pbc.any():
-            raise DataError(f"{source}: pbc is {pbc.tolist()} but the file holds no cell")
-        return None, None
-    try:
-        periodic = np.broadcast_to(np.asarray(cell.any() if pbc is None else pbc, dtype=bool), (3,))
-    except ValueError as error:
-        raise DataError(f"{source}: pbc must be one bool or three, got {pbc}") from error
-    if not periodic.any():
-        return None, None
+        if given is not None and given.any():
+            raise DataError(f"{source}: pbc is {given.tolist()} but the file holds no cell")
+        return None
+    if given is not None and given.shape not in {(), (3,)}:
+        raise DataError(f"{source}: pbc must be one bool or three, got shape {given.shape}")
+    pbc = np.broadcast_to(np.asarray(cell.any() if given is None else given, dtype=bool), (3,))
+    if not pbc.any():
+        return None
     if cell.ndim == 0 or cell.shape == (3,):
         cell = np.diag(np.broadcast_to(cell, (3,)))
     if cell.shape == (3, 3):
@@ -189,12 +204,9 @@ def _cell(
         raise DataError(
             f"{source}: the cell must be a box edge, (3,), (3, 3) or ({n}, 3, 3), got {cell.shape}"
         )
-    return cell.astype(np.float64), torch.from_numpy(periodic.copy())
+    raw["cell"] = cell
+    return torch.from_numpy(pbc.copy())
 
 
 def _first(stored: Mapping[str, str], names: Sequence[str]) -> str | None:
     return next((stored[name] for name in names if name in stored), None)
-
-
-def _float64(value: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.array(value, dtype=np.float64))

@@ -26,9 +26,10 @@ def read_npz(
 ) -> Frames:
     """Read an npz file; see :func:`stablemd.data.readers.read_frames`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: a single array was found; an npz file with names is read")
+                raise DataError(f"{path}: a single array without a name; write it with numpy.savez")
             stored = {
                 name: _text(file[name])
                 for name in (*ENERGY_UNIT_NAMES, *LENGTH_UNIT_NAMES)

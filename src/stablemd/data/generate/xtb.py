@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,8 @@ class Gfn2Xtb:
         """
         bohr = np.ascontiguousarray(positions / BOHR, dtype=np.float64)
         try:
-            if self._calculator is None:
-                self._calculator = self._interface.Calculator(
-                    "GFN2-xTB", self._numbers, bohr, charge=self._charge
-                )
-                self._calculator.set("verbosity", 0)
-            else:
-                self._calculator.update(bohr)
-            self._density = self._calculator.singlepoint(self._density)
+            with _one_thread():
+                self._solve(bohr)
         except RuntimeError as error:
             raise SimulationError(
                 f"GFN2-xTB did not converge for a structure of {len(self._numbers)} atoms "
@@ -67,6 +61,16 @@ class Gfn2Xtb:
     def forget(self) -> None:
         """Start the next structure from the method's own guess of the density."""
         self._density = None
+
+    def _solve(self, bohr: Array) -> None:
+        if self._calculator is None:
+            self._calculator = self._interface.Calculator(
+                "GFN2-xTB", self._numbers, bohr, charge=self._charge
+            )
+            self._calculator.set("verbosity", 0)
+        else:
+            self._calculator.update(bohr)
+        self._density = self._calculator.singlepoint(self._density)
 
 
 def method_name() -> str:
@@ -180,11 +184,22 @@ def _read_structure(name: str | Path) -> Atoms:
         ) from error
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run OpenMP with one thread: for small molecules more of them are up to ten times slower.
+
+    tblite shares the OpenMP library that torch has loaded, so torch's setting is the one that
+    counts; the environment variable is no longer read by then.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _import_tblite() -> Any:
-    """Import tblite with one thread: more are slower for molecules of this size."""
-    given = os.environ.get("OMP_NUM_THREADS")
-    if given is None:
-        os.environ["OMP_NUM_THREADS"] = "1"
     try:
         import tblite.interface as interface
     except ImportError as error:
@@ -192,7 +207,4 @@ def _import_tblite() -> Any:
             "reference data from GFN2-xTB need the package tblite, which is not installed; "
             "install it with: pip install 'stablemd[tblite]'"
         ) from error
-    finally:
-        if given is None:
-            del os.environ["OMP_NUM_THREADS"]
     return interface
