@@ -47,10 +47,12 @@ clean: ## Remove .venv, builds and caches (results under runs/ stay).
 # pip is constrained to the tested versions; the stamps redo an installation
 # when the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV); the first time takes some minutes"
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV); the first time takes some minutes"
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
 

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _table(section: Section, settings: Settings, timings: Sequence[Timing]) -> Table:
     table = Table(title=f"{section.title}, {settings.n_replicas} replicas", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for title in ("CPU ms", "least", "largest", "wall ms", "times less CPU"):
         table.add_column(title, justify="right")
     for t in timings:
