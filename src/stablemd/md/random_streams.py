@@ -22,8 +22,8 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _WORDS = 4
 _STEP_BITS = 48
-_CHUNK_COUNTERS = 8192
-"""Counters in one pass: the temporaries (64 KiB each) stay in cache."""
+_CHUNK_COUNTERS = 16384
+"""Counters in one pass: the temporaries (128 KiB each) stay in cache."""
 
 
 class Stream(IntEnum):
@@ -49,7 +49,8 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
         Four int64 tensors of the broadcast shape, values in 0..2**32 - 1.
 
     Source: Salmon et al. 2011, section 4.3.  64-bit products wrap, which keeps
-    every bit that the 32-bit words need.
+    every bit that the 32-bit words need; low words are only ever combined by
+    exclusive or before they are masked, so they carry their high bits along.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -58,11 +59,10 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
         product1 = c2 * _MULTIPLIERS[1]
         c0 = ((product1 >> 32) ^ (c1 ^ k0)) & _MASK
         c2 = ((product0 >> 32) ^ (c3 ^ k1)) & _MASK
-        c1 = product1.bitwise_and_(_MASK)
-        c3 = product0.bitwise_and_(_MASK)
+        c1, c3 = product1, product0
         k0 = (k0 + _WEYL[0]) & _MASK
         k1 = (k1 + _WEYL[1]) & _MASK
-    return c0, c1, c2, c3
+    return c0, c1 & _MASK, c2, c3 & _MASK
 
 
 def normals(
@@ -125,14 +125,14 @@ def _key(seed: int) -> tuple[int, int]:
 
 def _box_muller(words: Words) -> Tensor:
     """Four normals per counter, (..., 4 * groups)."""
-    uniform = [(word.to(torch.float64) + 0.5).mul_(2.0**-32) for word in words]
-    out = torch.empty(*words[0].shape, _WORDS, dtype=torch.float64, device=words[0].device)
-    for pair in (0, 2):
-        radius = uniform[pair].log_().mul_(-2.0).sqrt_()
-        angle = uniform[pair + 1].mul_(2.0 * torch.pi)
-        torch.mul(radius, torch.cos(angle), out=out[..., pair])
-        torch.mul(radius, angle.sin_(), out=out[..., pair + 1])
-    return out.flatten(-2)
+    parts = []
+    for first, second in (words[:2], words[2:]):
+        uniform = first.to(torch.float64).add_(0.5).mul_(2.0**-32)
+        radius = uniform.log_().mul_(-2.0).sqrt_()
+        angle = second.to(torch.float64).mul_(2.0 * torch.pi * 2.0**-32)
+        parts.append(torch.cos(angle).mul_(radius))
+        parts.append(angle.sin_().mul_(radius))
+    return torch.stack(parts, dim=-1).flatten(-2)
 
 
 class NormalBlocks:
