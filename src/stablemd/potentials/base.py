@@ -99,6 +99,13 @@ class Potential(nn.Module):
         )
         return energy, forces.reshape(positions.shape)
 
+    def set_energy_scale(self, scale: float, shifts: dict[int, float]) -> None:
+        """Set the unit of the network's energies (eV) and each element's constant energy (eV).
+
+        A fresh potential is easier to train when its raw output is of order one;
+        one without such constants ignores the call.
+        """
+
     def require_local_energies(self) -> None:
         """Raise a clear error if this potential has no atomic energies."""
         if not self.has_local_energies:

@@ -1,0 +1,85 @@
+"""Settings of StABlE Training; defaults for a molecule on a laptop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from stablemd.md.settings import DynamicsSettings
+from stablemd.settings import Settings
+from stablemd.training.label_loss import LabelLossSettings
+
+
+class ObservableSettings(Settings):
+    """The observable that supervises the training."""
+
+    name: Literal["distance_distribution"] = Field(
+        "distance_distribution", description="h(r), the distribution of interatomic distances"
+    )
+    r_max: PositiveFloat = Field(10.0, description="longest distance in Å")
+    n_bins: PositiveInt = Field(500, ge=10, description="bins on [0, r_max]")
+    loss: Literal["mse", "integrated_absolute", "huber", "wasserstein"] = Field(
+        "mse", description="distance between the sampled average and the reference"
+    )
+
+
+class StableSettings(Settings):
+    """The simulate-learn cycle."""
+
+    dynamics: DynamicsSettings = Field(default_factory=DynamicsSettings)
+    n_replicas: PositiveInt = Field(32, ge=2, description="replicas that run in parallel")
+    simulation_steps: PositiveInt = Field(
+        2000, description="steps of one window of the simulation phase"
+    )
+    max_windows: PositiveInt = Field(
+        5, description="windows of a simulation phase at most; the phase ends earlier at max_failed"
+    )
+    max_failed: float = Field(
+        0.75, gt=0.0, le=1.0, description="failed fraction that ends a simulation phase"
+    )
+    target_failed: float = Field(
+        0.0, ge=0.0, lt=1.0, description="failed fraction that ends a learning phase"
+    )
+    rewind_steps: NonNegativeInt = Field(
+        200, description="failed replicas restart this many steps before their failure; 0: from "
+        "the start of the window, as in the paper"
+    )
+    learning_steps: PositiveInt = Field(300, description="steps of one learning epoch")
+    record_every: PositiveInt = Field(25, description="steps between frames of a learning epoch")
+    max_cycles: PositiveInt = Field(4, description="simulate-learn cycles at most")
+    max_learning_epochs: PositiveInt = Field(20, description="epochs of a learning phase at most")
+    max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
+
+    observable: ObservableSettings = Field(default_factory=ObservableSettings)
+    observable_weight: NonNegativeFloat = Field(1.0, description="weight of the observable loss")
+    label_weight: NonNegativeFloat = Field(
+        10.0, description="weight of the energy/force loss (λ of the paper)"
+    )
+    label_loss: LabelLossSettings = Field(default_factory=LabelLossSettings)
+    label_batch_size: PositiveInt = Field(32, description="reference structures per step")
+
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="adam, or sgd as in the paper")
+    learning_rate: PositiveFloat = Field(5e-4, description="step size at the start")
+    gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the combined gradient")
+    steps_per_epoch: PositiveInt = Field(
+        4, description="reweighted optimizer steps per learning epoch; 1: as in the paper"
+    )
+    min_n_eff: float = Field(
+        0.5, ge=0.0, le=1.0, description="an epoch's steps end once the effective share of its "
+        "frames falls under this"
+    )
+    plateau_factor: float = Field(0.2, gt=0.0, lt=1.0, description="learning rate reduction")
+    plateau_patience: PositiveInt = Field(10, description="epochs without progress before it")
+    max_reductions: PositiveInt = Field(
+        2, description="a learning phase ends when it would reduce the rate more often than this"
+    )
+
+    force_mae_budget: float | None = Field(
+        1.1, ge=1.0, description="the validation force MAE may grow by this factor; none: no bound"
+    )
+    energy_mae_budget: float | None = Field(
+        None, ge=1.0, description="the same for the energy MAE"
+    )
+    chunk_size: PositiveInt = Field(256, description="frames per pass of the estimator")
+    seed: int = Field(0, ge=0, description="of start structures, velocities, noise and data order")
