@@ -1,0 +1,92 @@
+"""Analytic potentials whose averages, energies and instabilities are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from stablemd.potentials.base import SamplingForm
+from stablemd.stability import DetectorSet, NonFinite
+from stablemd.system import System
+
+
+@dataclass
+class HarmonicWells(SamplingForm):
+    """U = sum of k x**2 / 2 over all coordinates."""
+
+    k: float = 1.0
+    replica_independent: bool = True
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.5 * self.k * positions.square().sum((1, 2)), -self.k * positions
+
+
+@dataclass
+class AnharmonicCluster(SamplingForm):
+    """Quartic wells, and springs between neighbouring atoms: coupled, confining, not harmonic."""
+
+    k: float = 0.5
+    quartic: float = 2.0
+    spring: float = 1.5
+    replica_independent: bool = True
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        stretch = positions[:, 1:] - positions[:, :-1]
+        energies = (
+            0.5 * self.k * positions.square() + 0.25 * self.quartic * positions**4
+        ).sum((1, 2)) + 0.5 * self.spring * stretch.square().sum((1, 2))
+        forces = -self.k * positions - self.quartic * positions**3
+        forces[:, :-1] += self.spring * stretch
+        forces[:, 1:] -= self.spring * stretch
+        return energies, forces
+
+
+@dataclass
+class Cliff(SamplingForm):
+    """U = k x**2 / 2 - b x**3 / 3: bound for x < k / b, falls to minus infinity beyond.
+
+    ``shape_factor`` makes the numbers depend on the number of replicas in the
+    call, as rounding does in matrix products, but visibly.
+    """
+
+    k: float = 1.0
+    b: float = 0.5
+    shape_factor: float = 0.0
+    replica_independent: bool = True
+    calls: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls.append(positions.clone())
+        k = self.k * (1.0 + self.shape_factor * len(positions))
+        energies = 0.5 * k * positions.square() - self.b / 3.0 * positions**3
+        return energies.sum((1, 2)), self.b * positions.square() - k * positions
+
+
+@pytest.fixture
+def harmonic_wells() -> type[HarmonicWells]:
+    return HarmonicWells
+
+
+@pytest.fixture
+def anharmonic_cluster() -> type[AnharmonicCluster]:
+    return AnharmonicCluster
+
+
+@pytest.fixture
+def cliff() -> type[Cliff]:
+    return Cliff
+
+
+@pytest.fixture
+def atoms() -> System:
+    """Three atoms of different mass, without bonds."""
+    return System.create(["H", "C", "O"])
+
+
+@pytest.fixture
+def only_finite() -> Callable[[System], DetectorSet]:
+    return lambda system: DetectorSet([NonFinite(system)])
