@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-import torch
 from torch import Tensor
 
 from stablemd.potentials.base import SamplingForm
-from stablemd.stability import DetectorSet, NonFinite
 from stablemd.system import System
 
 
@@ -36,9 +33,9 @@ class AnharmonicCluster(SamplingForm):
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         stretch = positions[:, 1:] - positions[:, :-1]
-        energies = (
-            0.5 * self.k * positions.square() + 0.25 * self.quartic * positions**4
-        ).sum((1, 2)) + 0.5 * self.spring * stretch.square().sum((1, 2))
+        energies = (0.5 * self.k * positions.square() + 0.25 * self.quartic * positions**4).sum(
+            (1, 2)
+        ) + 0.5 * self.spring * stretch.square().sum((1, 2))
         forces = -self.k * positions - self.quartic * positions**3
         forces[:, :-1] += self.spring * stretch
         forces[:, 1:] -= self.spring * stretch
@@ -85,8 +82,3 @@ def cliff() -> type[Cliff]:
 def atoms() -> System:
     """Three atoms of different mass, without bonds."""
     return System.create(["H", "C", "O"])
-
-
-@pytest.fixture
-def only_finite() -> Callable[[System], DetectorSet]:
-    return lambda system: DetectorSet([NonFinite(system)])

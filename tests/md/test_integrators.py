@@ -110,7 +110,10 @@ def test_nose_hoover_samples_the_canonical_ensemble(atoms, anharmonic_cluster):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("langevin", {"friction_per_ps": 60.0}), ("nose_hoover", {"tau_fs": 20.0, "com_fixed": False})],
+    [
+        ("langevin", {"friction_per_ps": 60.0}),
+        ("nose_hoover", {"tau_fs": 20.0, "com_fixed": False}),
+    ],
 )
 def test_quartic_wells_have_the_width_of_their_boltzmann_integral(
     atoms, anharmonic_cluster, name, options
