@@ -47,11 +47,7 @@ def make_observable(name: str, system: System, **options: Any) -> Observable:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"unknown observable {name!r}; known are {sorted(OBSERVABLES)}{hint}")
     factory: Any = OBSERVABLES[name]
-    accepted = [
-        p.name
-        for p in inspect.signature(factory).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    accepted = list(inspect.signature(factory).parameters)[1:]
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise ConfigError(f"observable {name!r} has no option {unknown}; it takes {accepted}")
