@@ -1,4 +1,4 @@
-"""Fixtures of the observable tests: a small molecule with repeated elements."""
+"""Fixtures of the observable tests: a small molecule with bonds and repeated elements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from stablemd.system import System
 
 @pytest.fixture
 def methanol() -> System:
-    return System.create(["C", "O", "H", "H", "H", "H"])
+    return System.create(
+        ["C", "O", "H", "H", "H", "H"],
+        bonds=[[0, 1], [0, 2], [0, 3], [0, 4], [1, 5]],
+        bond_lengths=[1.42, 1.09, 1.09, 1.09, 0.96],
+    )
 
 
 @pytest.fixture
@@ -30,4 +34,4 @@ def frames() -> Tensor:
         dtype=torch.float64,
     )
     noise = torch.randn(7, 6, 3, generator=generator, dtype=torch.float64)
-    return equilibrium + 0.1 * noise
+    return equilibrium + 0.2 * noise

@@ -51,7 +51,7 @@ def boltzmann_gradient(
     loss: Loss,
     *,
     beta: float,
-    chunk_size: int = 256,
+    chunk_size: int = 64,
     energies: Tensor | None = None,
 ) -> EstimatorResult:
     """Add the gradient of a loss on an ensemble average to the parameters' ``.grad``.

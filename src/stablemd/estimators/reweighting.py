@@ -42,7 +42,7 @@ def reweighted_mean(
     frames: SampledFrames,
     *,
     beta: float,
-    chunk_size: int = 256,
+    chunk_size: int = 64,
     energies: Tensor | None = None,
 ) -> ReweightedMean:
     """Average of the frames' observable at the potential's present parameters.

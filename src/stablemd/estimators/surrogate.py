@@ -12,7 +12,7 @@ from stablemd.system import System
 
 @torch.no_grad()
 def potential_energies(
-    potential: Potential, system: System, positions: Tensor, *, chunk_size: int = 256
+    potential: Potential, system: System, positions: Tensor, *, chunk_size: int = 64
 ) -> Tensor:
     """Energies of frames without a graph.
 
@@ -42,7 +42,7 @@ def backward_weighted_energy(
     positions: Tensor,
     coefficients: Tensor,
     *,
-    chunk_size: int = 256,
+    chunk_size: int = 64,
 ) -> float:
     """Add ∇θ Σ_i c_i U_θ(x_i) to the parameters' ``.grad``.
 
