@@ -11,7 +11,8 @@ SEED ?= 0
 # For example PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 # fetches a PyTorch without CUDA libraries.
 PIP_FLAGS ?=
-PYTEST_FLAGS ?= -n 2
+# Tests of one file share their set-up, so they stay in one process.
+PYTEST_FLAGS ?= -n 2 --dist loadfile
 # One thread per process: the tests and benchmarks run several processes instead.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
@@ -23,7 +24,7 @@ help: ## Show this list.
 demo: $(VENV)/.installed ## Make an unstable force field stable; OUT=runs/demo SEED=0.
 	$(BIN)/stablemd demo --out "$(OUT)" --seed "$(SEED)"
 
-test: $(VENV)/.installed-dev ## Run the tests; PYTEST_FLAGS="-n 2".
+test: $(VENV)/.installed-dev ## Run the tests; -n 2 by default, see PYTEST_FLAGS.
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed-dev ## Check style, formatting and types.

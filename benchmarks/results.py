@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks.measure import Timing
 from benchmarks.section import Section, Settings
-
 from stablemd.atomic import write_atomic
 from stablemd.strict_json import write_json
 from stablemd.versions import collect_versions

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
+
 from benchmarks import schnet_md
 from benchmarks.measure import Timing, compare
 from benchmarks.results import merge, record, write_page
 from benchmarks.section import Section, Settings
-from rich.console import Console
-from rich.table import Table
 
 SECTIONS = {s.key: s for s in (schnet_md.SECTION,)}
 """Every benchmark; a new one is a new file and one name here."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from benchmarks.aspirin import aspirin_replicas
 from benchmarks.measure import Contender
 from benchmarks.section import Section, Settings
 from benchmarks.torch_geometric_schnet import DT_FS, TorchGeometricMD, make_model
-from torch import Tensor
-
 from stablemd.md.initial import initial_state
 from stablemd.md.integrators import BAOAB
 from stablemd.md.simulate import simulate

@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 
 import torch
-from benchmarks.aspirin import aspirin_replicas
 from torch import Tensor
 from torch_geometric.nn.models import SchNet
 
+from benchmarks.aspirin import aspirin_replicas
 from stablemd import units
 from stablemd.system import System
 
