@@ -56,19 +56,30 @@ def movie(role: str, n_frames: int, failed: bool) -> Movie:
     )  # fmt: skip
 
 
-def training_log(n_epochs: int = 8) -> list[dict[str, float | int | None]]:
-    return [
-        {
-            "epoch": epoch,
+def training_log(n_epochs: int = 5) -> list[dict[str, object]]:
+    """A simulation phase, learning epochs of two steps, a last epoch without, a simulation."""
+
+    def step(epoch: int) -> dict[str, float]:
+        return {
+            "observable_gradient_norm": 2.0 / epoch,
+            "label_gradient_norm": 0.7,
+            "gradient_cosine": 0.8 - 0.2 * epoch,
+            "n_eff": 300.0 - 9 * epoch,
+        }
+
+    def record(phase: str, epoch: int, **more: object) -> dict[str, object]:
+        return {
+            "phase": phase,
             "failed_fraction": 0.5 / (1 + epoch),
             "force_mae_ev_per_angstrom": 0.117 + 0.0005 * epoch,
-            "n_eff": 300.0 - 9 * epoch if epoch else None,
-            "grad_norm_observable": 2.0 / (1 + epoch),
-            "grad_norm_label": 0.7,
-            "grad_cosine": 0.8 - 0.2 * epoch,
+            **more,
         }
-        for epoch in range(n_epochs)
+
+    learning = [
+        record("learn", epoch, steps=[] if epoch == n_epochs else [step(epoch)] * 2)
+        for epoch in range(1, n_epochs + 1)
     ]
+    return [record("simulate", 0), *learning, record("simulate", n_epochs)]
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from matplotlib.lines import Line2D
 from stablemd.errors import DataError
 from stablemd.evaluation import figure_style
 from stablemd.evaluation.figure_style import ROLES, to_inline_svg, to_png, to_svg
-from stablemd.evaluation.figures import observable_figure, survival_figure, training_figures
+from stablemd.evaluation.figures import observable_figure, survival_figure
 from stablemd.evaluation.report import ReportInput
+from stablemd.evaluation.training_figures import training_figures
 
 
 def line(figure: Figure, label: str, axes: int = 0) -> Line2D:
@@ -65,18 +66,31 @@ def test_observable_figure_draws_averages_and_their_differences(
 
 
 def test_training_figures_draw_what_the_log_holds(report_input: ReportInput) -> None:
-    figures = training_figures(report_input.history, 0.1287)
+    history = report_input.history
+    figures = training_figures(history, 0.1287)
     assert set(figures) == {
         "failed_fraction", "force_mae", "n_eff", "gradient_norms", "gradient_cosine",
     }  # fmt: skip
     drawn = figures["force_mae"].axes[0].lines
-    values = [r["force_mae_ev_per_angstrom"] for r in report_input.history]
+    values = [r["force_mae_ev_per_angstrom"] for r in history]
     np.testing.assert_array_equal(drawn[0].get_ydata(), values)
+    # Simulation phases stand before the first and after the last of five epochs.
+    np.testing.assert_array_equal(drawn[0].get_xdata(), [0.5, 1, 2, 3, 4, 5, 5.5])
     assert drawn[1].get_ydata()[0] == 0.1287
-    # The first record has no n_eff: its place on the axis stays empty.
-    np.testing.assert_array_equal(figures["n_eff"].axes[0].lines[0].get_xdata(), range(2, 9))
-    assert set(training_figures([{"failed_fraction": 0.0}])) == {"failed_fraction"}
+    # Two steps in each of the first four epochs, none in the last.
+    steps = figures["n_eff"].axes[0].lines[0]
+    np.testing.assert_allclose(steps.get_xdata(), [0.8, 1.2, 1.8, 2.2, 2.8, 3.2, 3.8, 4.2])
+    np.testing.assert_allclose(steps.get_ydata()[::2], [291.0, 282.0, 273.0, 264.0])
+    simulated = line(figures["failed_fraction"], "simulation phases")
+    np.testing.assert_allclose(simulated.get_ydata(), [0.5, 0.5 / 6])
+
+
+def test_training_figures_of_partial_logs() -> None:
     assert training_figures([]) == {}
+    assert training_figures([{"phase": "learn", "steps": []}]) == {}
+    assert set(training_figures([{"failed_fraction": 0.0}])) == {"failed_fraction"}
+    vanishing = {"observable_gradient_norm": 0.0, "label_gradient_norm": 1.0, "n_eff": None}
+    assert set(training_figures([{"phase": "learn", "steps": [vanishing]}])) == {"gradient_norms"}
 
 
 def test_exports_are_well_formed_and_leave_global_settings_alone(

@@ -7,11 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 from stablemd.errors import DataError
-from stablemd.evaluation.metrics import compare
+from stablemd.evaluation.metrics import EvaluationMetrics, compare
 from stablemd.evaluation.report import ReportInput, render_report, write_report
 from stablemd.evaluation.report_text import duration, headline, number
+from stablemd.evaluation.survival import stable_time
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
 
@@ -109,7 +111,7 @@ def test_headline_states_the_numbers_of_the_metrics(report_input: ReportInput) -
     ratio = compare(metrics["before"], metrics["after"])["mean_time_to_failure_ratio"]
     estimate = ratio["after_over_before"]
     page = parsed(render_report(bare(report_input, metrics=metrics)))
-    title = "".join(page.text["h1"])
+    title = "".join(page.text["h1"]).replace("\u00a0", " ")
     for value in (
         metrics["before"]["stable_time_ps"]["mean_time_to_failure"],
         metrics["after"]["stable_time_ps"]["mean_time_to_failure"],
@@ -118,7 +120,7 @@ def test_headline_states_the_numbers_of_the_metrics(report_input: ReportInput) -
         estimate["upper"],
     ):
         assert number(value) in title
-    lede = "".join(page.text["header"])
+    lede = "".join(page.text["header"]).replace("\u00a0", " ")
     assert "0.117 → 0.118 eV/Å" in lede
     assert number(metrics["control"]["stable_time_ps"]["mean_time_to_failure"]) in lede
 
@@ -138,7 +140,7 @@ def test_without_failures_the_headline_gives_limits(report_input: ReportInput) -
         **m["after"]["stable_time_ps"], "n_failed": 0, "total_time_ps": 192.0,
         "mean_time_to_failure": None, "mean_time_to_failure_ci95": [64.1, None],
     }  # fmt: skip
-    first = headline(m)[0]
+    first = headline(m)[0].replace("\u00a0", " ")
     estimate = compare(m["before"], m["after"])["mean_time_to_failure_ratio"]["after_over_before"]
     assert "> 64.1 ps" in first
     assert f"ratio ≥ {number(estimate['lower'])} at 95 %" in first
@@ -171,6 +173,25 @@ def test_report_from_saved_content_is_the_same(report_input: ReportInput, tmp_pa
     saved = json.loads(json.dumps(report_input.to_json(), allow_nan=False))
     path = write_report(tmp_path / "new" / "report.html", ReportInput.from_json(saved))
     assert path.read_text(encoding="utf-8") == render_report(report_input)
+
+
+def test_a_model_that_leaves_no_usable_frame_still_gets_its_report(
+    report_input: ReportInput,
+) -> None:
+    data = report_input.observables[0]
+    nothing = torch.full((len(data.axis),), float("nan"), dtype=torch.float64)  # type: ignore[arg-type]
+    curves = replace(data, curves={"model": (nothing, nothing)})
+    at_once = stable_time([0.0, 0.0], [True, True], 3.0)
+    metrics = EvaluationMetrics(at_once, {}, 0.5, float("nan"))
+    html = render_report(
+        ReportInput(
+            "Broken", "H2", {"model": metrics.to_json()}, {"model": at_once}, [curves],
+            history=[{"phase": "simulate", "failed_fraction": 1.0}],
+        )
+    )  # fmt: skip
+    page = parsed(html)
+    assert page.errors == []
+    assert "2 of 2 replicas failed" in "".join(page.text["h1"])
 
 
 def test_metrics_without_stable_times_are_refused() -> None:

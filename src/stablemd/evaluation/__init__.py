@@ -1,6 +1,5 @@
 """Statistics of stable times, errors against reference data, and the report."""
 
-from stablemd.training.label_errors import LabelErrors, energy_and_force_mae
 from stablemd.evaluation.metrics import (
     EvaluationMetrics,
     ObservableError,
@@ -10,6 +9,7 @@ from stablemd.evaluation.metrics import (
 )
 from stablemd.evaluation.rate_ratio import RatioEstimate, failure_rate_ratio
 from stablemd.evaluation.survival import StableTime, SurvivalCurve, stable_time
+from stablemd.training.label_errors import LabelErrors, energy_and_force_mae
 
 __all__ = [
     "EvaluationMetrics",

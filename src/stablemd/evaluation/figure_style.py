@@ -7,14 +7,19 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from stablemd.errors import DataError
+
 INK = "#1f262e"
 MUTED = "#66707c"
 GRID = "#e2e6eb"
+WIDTH = 5.4
+"""Width of every figure in inches: two stand side by side, one fits a phone."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,13 @@ ROLES: dict[str, RoleStyle] = {
 "model" is the potential of an evaluation that compares nothing.
 """
 
+
+def check_role(role: str) -> None:
+    """Raise a DataError unless the role has a style."""
+    if role not in ROLES:
+        raise DataError(f"there is no role {role!r} in a report; use one of {list(ROLES)}")
+
+
 _THEME = {
     INK: "ink",
     MUTED: "muted",
@@ -53,7 +65,7 @@ _THEME = {
     **{style.color: role for role, style in ROLES.items()},
 }
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10.0,
     "text.color": INK,

@@ -11,7 +11,7 @@ from ase.data.colors import jmol_colors
 from numpy.typing import ArrayLike, NDArray
 
 from stablemd.errors import DataError
-from stablemd.evaluation.figures import check_role
+from stablemd.evaluation.figure_style import check_role
 from stablemd.system import System
 
 

@@ -15,16 +15,11 @@ from markupsafe import Markup
 from stablemd.atomic import write_atomic
 from stablemd.errors import DataError
 from stablemd.evaluation import report_text
-from stablemd.evaluation.figure_style import ROLES, to_inline_svg
-from stablemd.evaluation.figures import (
-    ObservableCurves,
-    check_role,
-    observable_figure,
-    survival_figure,
-    training_figures,
-)
+from stablemd.evaluation.figure_style import ROLES, check_role, to_inline_svg
+from stablemd.evaluation.figures import ObservableCurves, observable_figure, survival_figure
 from stablemd.evaluation.movie import Movie
 from stablemd.evaluation.survival import StableTime, stable_time
+from stablemd.evaluation.training_figures import Record, training_figures
 from stablemd.strict_json import dumps, plain
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -63,7 +58,7 @@ class ReportInput:
     metrics: Mapping[str, Mapping[str, Any]]
     stable_times: Mapping[str, StableTime] = field(default_factory=dict)
     observables: Sequence[ObservableCurves] = ()
-    history: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[Record] = ()
     force_mae_budget: float | None = None
     movies: Sequence[Sequence[Movie]] = ()
     config_text: str = ""
@@ -121,17 +116,19 @@ def render_report(report_input: ReportInput) -> str:
         lstrip_blocks=True,
     )
     roles, rows = report_text.table(report_input.metrics)
-    wall = {k: float(v) for k, v in report_input.wall_s.items() if v is not None}
+    wall = {k: float(v) for k, v in report_input.wall_s.items() if v}
     return environment.get_template("report.html.j2").render(
         r=report_input,
         css=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         viewer_js=Markup((_TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
+        formula=report_text.formula(report_input.formula),
         headline=report_text.headline(report_input.metrics),
         roles=[(role, ROLES[role].label, report_text.SUBTITLES[role]) for role in roles],
         rows=rows,
         survival=_survival(report_input),
         observables=_observables(report_input),
         training=_training(report_input),
+        side_by_side=any(len(group) > 1 for group in report_input.movies),
         movie_groups=[_script_json([m.to_json() for m in g]) for g in report_input.movies if g],
         observable_names=[
             report_text.observable_name(name)
@@ -139,7 +136,7 @@ def render_report(report_input: ReportInput) -> str:
                 n for m in report_input.metrics.values() for n in m.get("observables") or {}
             )
         ],
-        wall=[(k, report_text.duration(v), v / max(wall.values())) for k, v in wall.items() if v],
+        wall=[(k, report_text.duration(v), v / max(wall.values())) for k, v in wall.items()],
         wall_total=report_text.duration(sum(wall.values())) if wall else "",
         versions=[
             (k, _version(v)) for k, v in report_input.versions.items() if v not in (None, [])

@@ -55,7 +55,7 @@ def mean_time(metrics: Mapping[str, Any]) -> str:
     """Mean time to failure in ps, as its lower limit where no replica failed."""
     stable = metrics["stable_time_ps"]
     if stable["mean_time_to_failure"] is None:
-        return f"> {number(stable['mean_time_to_failure_ci95'][0])}"
+        return f">\u00a0{number(stable['mean_time_to_failure_ci95'][0])}"
     return number(stable["mean_time_to_failure"])
 
 
@@ -64,11 +64,11 @@ def ratio(estimate: RatioEstimate) -> str:
     if estimate.ratio is None:
         if not estimate.lower:
             return "ratio unknown"
-        return f"ratio ≥ {number(estimate.lower)} at 95 %"
+        return f"ratio ≥ {number(estimate.lower)} at 95\u00a0%"
     if estimate.upper is None or estimate.lower is None:
         return f"ratio {number(estimate.ratio)}"
     low, high = number(estimate.lower), number(estimate.upper)
-    return f"ratio {number(estimate.ratio)}, 95 % interval {low} to {high}"
+    return f"ratio {number(estimate.ratio)}, 95\u00a0% interval {low} to {high}"
 
 
 def headline(metrics: MetricsByRole) -> list[str]:
@@ -79,17 +79,17 @@ def headline(metrics: MetricsByRole) -> list[str]:
     stable = metrics[role]["stable_time_ps"]
     sentences = [
         f"{stable['n_failed']} of {stable['n_replicas']} replicas failed within "
-        f"{number(stable['length_ps'])} ps: a mean time to failure of "
-        f"{mean_time(metrics[role])} ps."
+        f"{number(stable['length_ps'])}\u00a0ps: a mean time to failure of "
+        f"{mean_time(metrics[role])}\u00a0ps."
     ]
     force = metrics[role].get("force_mae_ev_per_angstrom")
-    return sentences + ([f"Force MAE {number(force)} eV/Å."] if force is not None else [])
+    return sentences + ([f"Force MAE {number(force)}\u00a0eV/Å."] if force is not None else [])
 
 
 def _comparison(metrics: MetricsByRole) -> list[str]:
     before, after = metrics["before"], metrics["after"]
     estimate = stable_time_ratio(after, before)
-    times = f"{mean_time(before)} ps to {mean_time(after)} ps ({ratio(estimate)})"
+    times = f"{mean_time(before)}\u00a0ps to {mean_time(after)}\u00a0ps ({ratio(estimate)})"
     if estimate.lower is None or estimate.lower > 1:
         first = f"Mean time to failure rose from {times}."
     elif estimate.upper is not None and estimate.upper < 1:
@@ -99,11 +99,11 @@ def _comparison(metrics: MetricsByRole) -> list[str]:
     sentences = [first]
     forces = [m.get("force_mae_ev_per_angstrom") for m in (before, after)]
     if None not in forces:
-        sentences.append(f"Force MAE {number(forces[0])} → {number(forces[1])} eV/Å.")
+        sentences.append(f"Force MAE {number(forces[0])} → {number(forces[1])}\u00a0eV/Å.")
     if "control" in metrics:
         sentences.append(
             "The same number of steps on energies and forces alone: "
-            f"{mean_time(metrics['control'])} ps."
+            f"{mean_time(metrics['control'])}\u00a0ps."
         )
     return sentences
 
@@ -141,6 +141,11 @@ def table(metrics: MetricsByRole) -> tuple[list[str], list[Row]]:
     return roles, rows
 
 
+def formula(text: str) -> str:
+    """A chemical formula with its counts as subscripts."""
+    return text.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
 def observable_name(key: str) -> str:
     """An observable's key in words; the distance distribution by its symbol."""
     return "h(r)" if key == "distance_distribution" else key.replace("_", " ")
@@ -158,7 +163,7 @@ def duration(seconds: float) -> str:
 
 def _mean_time_detail(stable: Mapping[str, Any]) -> str:
     if stable["mean_time_to_failure"] is None:
-        return "no failure; lower 95 % limit"
+        return "no failure; lower 95\u00a0% limit"
     return interval(stable["mean_time_to_failure_ci95"])
 
 

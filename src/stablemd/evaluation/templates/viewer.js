@@ -102,24 +102,42 @@ for (const group of document.querySelectorAll(".movies")) {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
     const scale = (0.46 * Math.min(width, height) * view.zoom) / reach, m = view.turn, far = 5 * reach;
-    const atoms = frame.map((p, i) => {
-      const [x, y, z] = [0, 3, 6].map((k) => m[k] * p[0] + m[k + 1] * p[1] + m[k + 2] * p[2]);
+    const project = ([x, y, z]) => {
       const s = scale * (far / Math.max(far - z, 0.2 * far));
-      return { x: width / 2 + s * x, y: height / 2 - s * y, z, s, r: 0.46 * s * Math.sqrt(movie.radii[i] * 0.7), color: movie.colors[i] };
-    });
-    const parts = atoms.map((atom) => ({ z: atom.z, atom }));
-    const alarm = getComputedStyle(group).getPropertyValue("--alarm").trim();
+      return { x: width / 2 + s * x, y: height / 2 - s * y, z, s };
+    };
+    const turned = frame.map((p) => [0, 3, 6].map((k) => m[k] * p[0] + m[k + 1] * p[1] + m[k + 2] * p[2]));
+    const radii = movie.radii.map((r) => 0.38 * Math.sqrt(r));
+    const parts = turned.map((p, i) => ({ ...project(p), radius: radii[i], color: movie.colors[i] }));
     movie.bonds.forEach(([i, j], k) => {
-      const length = Math.hypot(...frame[i].map((x, c) => x - frame[j][c]));
+      const along = turned[j].map((x, c) => x - turned[i][c]), length = Math.hypot(...along) || 1e-9;
       const stretched = Math.abs(length - movie.bond_lengths[k]) > movie.threshold || (last && movie.failed && k === movie.failed_bond);
-      const [a, b] = [atoms[i], atoms[j]];
-      const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, z: (a.z + b.z) / 2 };
-      for (const end of [a, b]) parts.push({ z: (end.z + middle.z) / 2 - 0.05, from: end, to: middle, stretched });
+      // Each half belongs to one atom and starts just inside its surface.
+      for (const [atom, sign] of [[i, 1], [j, -1]]) {
+        const at = (d) => turned[atom].map((x, c) => x + (sign * d * along[c]) / length);
+        const inner = 0.92 * radii[atom], outer = 0.505 * length;
+        if (outer > inner) parts.push({ from: project(at(inner)), to: project(at(outer)), z: at(0.5 * (inner + outer))[2], color: movie.colors[atom], stretched });
+      }
     });
     parts.sort((p, q) => p.z - q.z);
+    const alarm = getComputedStyle(group).getPropertyValue("--alarm").trim();
+    const stroke = (part, thickness, style, opacity = 1) => {
+      pen.globalAlpha = opacity;
+      pen.strokeStyle = style;
+      pen.lineWidth = thickness * part.from.s;
+      pen.beginPath();
+      pen.moveTo(part.from.x, part.from.y);
+      pen.lineTo(part.to.x, part.to.y);
+      pen.stroke();
+      pen.globalAlpha = 1;
+    };
     for (const part of parts) {
-      if (part.atom) {
-        const { x, y, r, color } = part.atom;
+      if (part.from) {
+        if (part.stretched) stroke(part, 0.42, alarm, 0.25);
+        stroke(part, 0.2, part.stretched ? alarm : shade(part.color, 0.5));
+        if (!part.stretched) stroke(part, 0.13, shade(part.color, 0.88));
+      } else {
+        const { x, y, color } = part, r = part.radius * part.s;
         const ball = pen.createRadialGradient(x - 0.35 * r, y - 0.38 * r, 0.08 * r, x, y, r);
         ball.addColorStop(0, shade(color, 1.75));
         ball.addColorStop(0.45, shade(color, 0.98));
@@ -128,16 +146,6 @@ for (const group of document.querySelectorAll(".movies")) {
         pen.beginPath();
         pen.arc(x, y, r, 0, 2 * Math.PI);
         pen.fill();
-      } else {
-        const { from, to, stretched } = part;
-        for (const [thickness, color] of [[0.2, stretched ? alarm : shade(from.color, 0.5)], [0.13, stretched ? alarm : shade(from.color, 0.86)]]) {
-          pen.strokeStyle = color;
-          pen.lineWidth = thickness * from.s;
-          pen.beginPath();
-          pen.moveTo(from.x, from.y);
-          pen.lineTo(to.x, to.y);
-          pen.stroke();
-        }
       }
     }
     const t = movie.times_ps[index];
@@ -179,12 +187,18 @@ for (const group of document.querySelectorAll(".movies")) {
     redraw();
   });
   for (const { canvas } of panels) {
-    canvas.addEventListener("pointerdown", (e) => canvas.setPointerCapture(e.pointerId));
+    let drag = null; // pointer position of the last event; movementX is unreliable on touch
+    canvas.addEventListener("pointerdown", (e) => {
+      drag = [e.clientX, e.clientY];
+      canvas.setPointerCapture(e.pointerId);
+    });
     canvas.addEventListener("pointermove", (e) => {
-      if (!canvas.hasPointerCapture(e.pointerId)) return;
-      rotate(e.movementX * 0.01, e.movementY * 0.01);
+      if (!drag) return;
+      rotate((e.clientX - drag[0]) * 0.01, (e.clientY - drag[1]) * 0.01);
+      drag = [e.clientX, e.clientY];
       redraw();
     });
+    for (const stop of ["pointerup", "pointercancel"]) canvas.addEventListener(stop, () => { drag = null; });
     canvas.addEventListener("wheel", (e) => {
       if (document.activeElement !== canvas && !e.ctrlKey) return; // let the page scroll
       e.preventDefault();
@@ -202,6 +216,11 @@ for (const group of document.querySelectorAll(".movies")) {
     new ResizeObserver(redraw).observe(canvas);
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  addEventListener("beforeprint", () => { // paper shows the moment of the failure
+    view.playing = false;
+    view.time = movies.find((m) => m.failed)?.times_ps.at(-1) ?? end;
+    redraw();
+  });
   reset();
   redraw();
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {
