@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from stablemd.errors import SimulationError
-from stablemd.md.random_streams import NormalBlocks, Stream, normals, philox4x32
+from stablemd.md.philox_kernel import fill_philox_words
+from stablemd.md.random_streams import (
+    NormalBlocks,
+    Stream,
+    normals,
+    philox4x32,
+    uniform_words,
+)
 
 ONES = 0xFFFFFFFF
 
@@ -30,6 +37,17 @@ ONES = 0xFFFFFFFF
 def test_philox_gives_the_known_answers_of_its_authors(counter, key, expected):
     words = philox4x32(tuple(torch.tensor([c]) for c in counter), key)
     assert tuple(int(w) for w in words) == expected
+
+
+@pytest.mark.parametrize("first_step", [0, (1 << 32) - 2, (1 << 48) - 4])
+def test_the_compiled_and_the_tensor_form_give_the_same_words(first_step):
+    ids = torch.tensor([0, 17, ONES])
+    tensors = uniform_words((ONES, 12345), ids, first_step, 4, 5, Stream.THERMOSTAT)
+    compiled = torch.empty_like(tensors)
+    fill_philox_words(
+        compiled.numpy(), ids.numpy(), first_step, int(Stream.THERMOSTAT) << 16, ONES, 12345
+    )
+    assert torch.equal(compiled, tensors)
 
 
 def test_normals_have_the_moments_of_a_normal_distribution():

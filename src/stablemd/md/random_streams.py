@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import SimulationError
+from stablemd.md.philox_kernel import fill_philox_words
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -22,6 +23,7 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 _WORDS = 4
 _STEP_BITS = 48
+_STREAM_SHIFT = _STEP_BITS - 32
 _CHUNK_COUNTERS = 16384
 """Counters in one pass: the temporaries (128 KiB each) stay in cache."""
 
@@ -100,21 +102,53 @@ def normals(
             f"random streams are defined for steps 0 to 2**{_STEP_BITS}, got steps "
             f"{first_step} to {first_step + n_steps}; start the step count at 0"
         )
-    n_replicas, device = replica_ids.shape[0], replica_ids.device
-    groups = torch.arange(-(-n_elements // _WORDS), device=device)
-    replica = replica_ids.to(torch.int64)[None, :, None]
-    out = torch.empty(n_steps, n_replicas, n_elements, dtype=torch.float64, device=device)
-    per_step = max(1, n_replicas * len(groups))
-    chunk = max(1, _CHUNK_COUNTERS // per_step) if device.type == "cpu" else max(1, n_steps)
+    n_groups = -(-n_elements // _WORDS)
+    ids = replica_ids.to(torch.int64)
+    out = torch.empty(n_steps, len(ids), n_elements, dtype=torch.float64, device=ids.device)
+    on_cpu = ids.device.type == "cpu"
+    draw = _uniform_words_compiled if on_cpu else uniform_words
+    chunk = max(1, _CHUNK_COUNTERS // max(1, len(ids) * n_groups)) if on_cpu else max(1, n_steps)
     for start in range(0, n_steps, chunk):
         stop = min(start + chunk, n_steps)
-        step = torch.arange(first_step + start, first_step + stop, device=device)[:, None, None]
-        words = philox4x32(
-            (groups[None, None, :], replica, step & _MASK, (step >> 32) | (int(stream) << 16)),
-            key,
-        )
+        words = draw(key, ids, first_step + start, stop - start, n_groups, stream)
         out[start:stop] = _box_muller(words)[..., :n_elements]
     return out
+
+
+def uniform_words(
+    key: tuple[int, int],
+    replica_ids: Tensor,
+    first_step: int,
+    n_steps: int,
+    n_groups: int,
+    stream: Stream,
+) -> Tensor:
+    """The random words of a block as float64 (4, n_steps, R, n_groups), for any device."""
+    device = replica_ids.device
+    step = torch.arange(first_step, first_step + n_steps, device=device)[:, None, None]
+    counter = (
+        torch.arange(n_groups, device=device)[None, None, :],
+        replica_ids[None, :, None],
+        step & _MASK,
+        (step >> 32) | (int(stream) << _STREAM_SHIFT),
+    )
+    return torch.stack(philox4x32(counter, key)).to(torch.float64)
+
+
+def _uniform_words_compiled(
+    key: tuple[int, int],
+    replica_ids: Tensor,
+    first_step: int,
+    n_steps: int,
+    n_groups: int,
+    stream: Stream,
+) -> Tensor:
+    """:func:`uniform_words` on the CPU, in one pass."""
+    words = torch.empty(_WORDS, n_steps, len(replica_ids), n_groups, dtype=torch.float64)
+    fill_philox_words(
+        words.numpy(), replica_ids.numpy(), first_step, int(stream) << _STREAM_SHIFT, *key
+    )
+    return words
 
 
 def _key(seed: int) -> tuple[int, int]:
@@ -123,13 +157,12 @@ def _key(seed: int) -> tuple[int, int]:
     return seed & _MASK, seed >> 32
 
 
-def _box_muller(words: Words) -> Tensor:
-    """Four normals per counter, (..., 4 * groups)."""
+def _box_muller(words: Tensor) -> Tensor:
+    """Four normals (..., 4 * groups) from the four words (4, ..., groups) of each counter."""
     parts = []
-    for first, second in (words[:2], words[2:]):
-        uniform = first.to(torch.float64).add_(0.5).mul_(2.0**-32)
-        radius = uniform.log_().mul_(-2.0).sqrt_()
-        angle = second.to(torch.float64).mul_(2.0 * torch.pi * 2.0**-32)
+    for first, second in ((words[0], words[1]), (words[2], words[3])):
+        radius = first.add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+        angle = second.mul_(2.0 * torch.pi * 2.0**-32)
         parts.append(torch.cos(angle).mul_(radius))
         parts.append(angle.sin_().mul_(radius))
     return torch.stack(parts, dim=-1).flatten(-2)

@@ -42,18 +42,17 @@ class BondLength(Detector):
         if not math.isfinite(threshold) or threshold <= 0:
             raise ConfigError(f"threshold must be a positive length in Å, got {threshold}")
         self.threshold = float(threshold)
-        self._first = system.bonds[:, 0].contiguous()
-        self._second = system.bonds[:, 1].contiguous()
+        self._ends = system.bonds.T.flatten()
         self._reference = system.bond_lengths
         self._names = [system.bond_name(b) for b in range(len(system.bonds))]
         self._reference_list = system.bond_lengths.tolist()
 
     def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
-        bonds = positions.index_select(1, self._first) - positions.index_select(1, self._second)
-        deviation = torch.linalg.vector_norm(bonds, dim=2) - self._reference
+        first, second = positions.index_select(1, self._ends).chunk(2, dim=1)
+        deviation = torch.linalg.vector_norm(first - second, dim=2).sub_(self._reference)
         largest, where = deviation.abs().max(dim=1)
         return Detection(
-            failed=~(largest < self.threshold),
+            failed=largest.lt(self.threshold).logical_not_(),
             value=deviation.gather(1, where[:, None])[:, 0],
             where=where,
         )

@@ -37,12 +37,13 @@ class KineticTemperature(Detector):
             )
         self.max_temperature_k = float(max_temperature_k)
         n_dof = 3 * system.n_atoms
-        self._per_momentum = (1.0 / (n_dof * units.KB * system.masses))[:, None]
+        per_atom = 1.0 / (n_dof * units.KB * system.masses)
+        self._per_component = per_atom.repeat_interleave(3)
 
     def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
-        temperature = (momenta.square() * self._per_momentum).flatten(1).sum(dim=1)
+        temperature = momenta.flatten(1).square().mul_(self._per_component).sum(dim=1)
         return Detection(
-            failed=~(temperature < self.max_temperature_k),
+            failed=temperature.lt(self.max_temperature_k).logical_not_(),
             value=temperature,
             where=torch.full_like(temperature, -1, dtype=torch.int64),
         )
