@@ -68,7 +68,6 @@ def test_one_flag_of_periodicity_stands_for_three() -> None:
         pytest.param(
             {"numbers": [1, 119]},
             "within 1..118",
-            marks=pytest.mark.xfail(raises=IndexError, reason="masses are looked up before"),
         ),
         ({"numbers": [1, 1], "masses": [1.0]}, "masses must be 2 positive numbers"),
         ({"numbers": [1, 1], "masses": [1.0, 0.0]}, "positive"),
@@ -78,13 +77,11 @@ def test_one_flag_of_periodicity_stands_for_three() -> None:
         pytest.param(
             {"numbers": [1, 1], "bonds": [(0, 2)], "bond_lengths": [1.0]},
             "two different atoms within 0..1",
-            marks=pytest.mark.xfail(reason="molecules are found before the bonds are checked"),
         ),
         ({"numbers": [1, 1], "bonds": [(1, 1)], "bond_lengths": [1.0]}, "two different atoms"),
         pytest.param(
             {"numbers": [1, 1], "bonds": [(-1, 1)], "bond_lengths": [1.0]},
             "two different atoms",
-            marks=pytest.mark.xfail(reason="molecules are found before the bonds are checked"),
         ),
         ({"numbers": [1, 1], "bonds": [(0, 1)]}, "1 bonds need as many bond_lengths"),
         ({"numbers": [1, 1], "molecule_ids": [0]}, r"molecule_ids must have shape \(2,\)"),

@@ -62,11 +62,13 @@ class System:
             SystemDefinitionError: shapes or indices do not fit together.
         """
         z = _atomic_numbers(numbers)
+        _check_numbers(z)
         n = len(z)
         m = atomic_masses[z] if masses is None else np.asarray(masses, dtype=np.float64)
         h = np.zeros((3, 3)) if cell is None else np.asarray(cell, dtype=np.float64)
         periodic = np.broadcast_to(np.asarray(False if pbc is None else pbc, dtype=bool), (3,))
         pairs = np.asarray([] if bonds is None else bonds, dtype=np.int64).reshape(-1, 2)
+        _check_bonds(n, pairs)
         pairs = np.sort(pairs, axis=1)
         lengths = np.asarray([] if bond_lengths is None else bond_lengths, dtype=np.float64)
         ids = (
@@ -142,6 +144,20 @@ def _connected_components(n: int, bonds: np.ndarray) -> np.ndarray:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
+def _check_numbers(z: np.ndarray) -> None:
+    if len(z) == 0:
+        raise SystemDefinitionError("a system needs at least one atom; none was given")
+    if z.ndim != 1 or z.min() < 1 or z.max() > 118:
+        raise SystemDefinitionError(f"atomic numbers must be (N,) within 1..118, got {z}")
+
+
+def _check_bonds(n: int, bonds: np.ndarray) -> None:
+    if len(bonds) and (bonds.min() < 0 or bonds.max() >= n or np.any(bonds[:, 0] == bonds[:, 1])):
+        raise SystemDefinitionError(
+            f"bonds must join two different atoms within 0..{n - 1}, got {bonds.tolist()}"
+        )
+
+
 def _check(
     z: np.ndarray,
     m: np.ndarray,
@@ -152,10 +168,6 @@ def _check(
     ids: np.ndarray,
 ) -> None:
     n = len(z)
-    if n == 0:
-        raise SystemDefinitionError("a system needs at least one atom; none was given")
-    if z.ndim != 1 or z.min() < 1 or z.max() > 118:
-        raise SystemDefinitionError(f"atomic numbers must be (N,) within 1..118, got {z}")
     if m.shape != (n,) or not np.all(np.isfinite(m)) or m.min() <= 0:
         raise SystemDefinitionError(
             f"masses must be {n} positive numbers in amu, got shape {m.shape}"
@@ -165,10 +177,6 @@ def _check(
     if pbc.any() and abs(np.linalg.det(cell)) < 1e-6:
         raise SystemDefinitionError(
             f"pbc is {pbc.tolist()} but the cell has no volume; give all three cell vectors"
-        )
-    if len(bonds) and (bonds.min() < 0 or bonds.max() >= n or np.any(bonds[:, 0] == bonds[:, 1])):
-        raise SystemDefinitionError(
-            f"bonds must join two different atoms within 0..{n - 1}, got {bonds.tolist()}"
         )
     if lengths.shape != (len(bonds),):
         raise SystemDefinitionError(

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from stablemd.data.frames import Frames
 from stablemd.errors import DataError
-from stablemd.training.label_errors import energy_and_force_mae
 from stablemd.potentials.base import Potential
 from stablemd.potentials.batch import Batch
 from stablemd.system import System
+from stablemd.training.label_errors import energy_and_force_mae
 
 
 class HarmonicPairs(Potential):

@@ -11,6 +11,7 @@ from stablemd.estimators.frames import SampledFrames
 from stablemd.estimators.losses import LOSSES, Loss, make_loss
 from stablemd.estimators.reweighting import ReweightedMean, reweighted_mean
 from stablemd.estimators.surrogate import backward_weighted_energy, potential_energies
+from stablemd.estimators.thinning import thin_coefficients
 from stablemd.estimators.weights import boltzmann_weights, n_eff_entropy, n_eff_kish
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "n_eff_kish",
     "potential_energies",
     "reweighted_mean",
+    "thin_coefficients",
 ]

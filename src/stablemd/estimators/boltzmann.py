@@ -13,6 +13,7 @@ from stablemd.estimators.frames import SampledFrames
 from stablemd.estimators.losses import Loss
 from stablemd.estimators.reweighting import reweighted_mean
 from stablemd.estimators.surrogate import backward_weighted_energy
+from stablemd.estimators.thinning import thin_coefficients
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 
@@ -53,6 +54,8 @@ def boltzmann_gradient(
     beta: float,
     chunk_size: int = 64,
     energies: Tensor | None = None,
+    max_backward_frames: int | None = None,
+    seed: int = 0,
 ) -> EstimatorResult:
     """Add the gradient of a loss on an ensemble average to the parameters' ``.grad``.
 
@@ -76,6 +79,9 @@ def boltzmann_gradient(
         chunk_size: frames per forward and backward pass.
         energies: U_θ of all frames in eV (n,), if known; at θ = θ0 pass
             ``frames.reference_energies`` and the first pass is saved.
+        max_backward_frames: frames in the backward pass at most; more are
+            represented by an unbiased sample (``thin_coefficients``).
+        seed: of that sample.
 
     Raises:
         ConfigError: ``beta`` or ``chunk_size`` is not positive.
@@ -96,8 +102,12 @@ def boltzmann_gradient(
         )
     value, slope = _loss_and_slope(loss, average.mean)
     coefficients = frame_coefficients(kept.values, average.weights, slope, beta=beta)
+    positions = kept.positions
+    if max_backward_frames is not None and len(kept) > max_backward_frames:
+        index, coefficients = thin_coefficients(coefficients, max_backward_frames, seed=seed)
+        positions = positions[index]
     gradient_norm = backward_weighted_energy(
-        potential, system, kept.positions, coefficients, chunk_size=chunk_size
+        potential, system, positions, coefficients, chunk_size=chunk_size
     )
     return EstimatorResult(
         loss=value,

@@ -15,7 +15,8 @@ from stablemd.evaluation.metrics import EvaluationMetrics, ObservableError
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.evaluation.survival import StableTime, stable_time
 from stablemd.md import RecordedFrames, initial_state, simulate
-from stablemd.observables import compare_with_reference, ensemble_average, make_observable
+from stablemd.observables import compare_with_reference, ensemble_average
+from stablemd.observables.base import Observable
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 from stablemd.training.label_errors import energy_and_force_mae
@@ -133,25 +134,17 @@ def evaluate(
         n_steps * dynamics.dt_fs * 1e-3,
     )
     begin = time.perf_counter()
-    observable = make_observable(
-        settings.observable.name,
-        system,
-        r_max=settings.observable.r_max,
-        n_bins=settings.observable.n_bins,
-    )
     kept = result.frames.select(
         result.frames.step.to(torch.float64) * dynamics.dt_fs > settings.discard_fs
     )
-    axis = observable.axis.cpu()
-    target_values = observable.values(reference.positions.to(device)).cpu()
-    target = ensemble_average(target_values, torch.arange(len(reference)))
     observable_errors: dict[str, ObservableError] = {}
-    curve = Curve(axis, torch.full_like(axis, float("nan")), torch.full_like(axis, float("nan")))
-    if len(kept) >= 2:
-        values, replica = observable.values(kept.positions).cpu(), kept.replica.cpu()
-        compared = compare_with_reference(observable, values, replica, target.mean)
-        observable_errors[observable.name] = ObservableError(compared.mae, compared.stderr)
-        curve = Curve(axis, compared.prediction.mean, compared.prediction.stderr)
+    curves = []
+    for choice in settings.observables:
+        observable = choice.build(system, reference.positions.to(device))
+        error, sampled, target = _compare(observable, kept, reference)
+        curves.append((sampled, target))
+        if error is not None:
+            observable_errors[observable.name] = error
     wall["observables"] = time.perf_counter() - begin
     metrics = EvaluationMetrics(
         stable_time=survival,
@@ -167,9 +160,27 @@ def evaluate(
     return Evaluation(
         metrics=metrics,
         stable_time=survival,
-        curve=curve,
-        reference=Curve(axis, target.mean, target.stderr),
+        curve=curves[0][0],
+        reference=curves[0][1],
         frames=result.frames,
         failed_step=result.failed_step.cpu(),
         details=result.details,
     )
+
+
+def _compare(
+    observable: Observable, kept: RecordedFrames, reference: Frames
+) -> tuple[ObservableError | None, Curve, Curve]:
+    """The observable's error (None without frames), and its sampled and reference curves."""
+    axis = observable.axis.cpu()
+    device = observable.axis.device
+    values = observable.values(reference.positions.to(device)).cpu()
+    average = ensemble_average(values, torch.arange(len(reference)))
+    target = Curve(axis, average.mean, average.stderr)
+    if len(kept) < 2:
+        unknown = torch.full_like(axis, float("nan"))
+        return None, Curve(axis, unknown, unknown), target
+    sampled = observable.values(kept.positions).cpu()
+    compared = compare_with_reference(observable, sampled, kept.replica.cpu(), average.mean)
+    error = ObservableError(compared.mae, compared.stderr)
+    return error, Curve(axis, compared.prediction.mean, compared.prediction.stderr), target

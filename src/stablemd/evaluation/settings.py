@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from stablemd.md.settings import DynamicsSettings
+from stablemd.observables.settings import DistanceDistributionSettings, ObservableSettings
 from stablemd.settings import Settings
-from stablemd.training.stable_settings import ObservableSettings
 
 
 class EvaluationSettings(Settings):
@@ -19,6 +19,10 @@ class EvaluationSettings(Settings):
     discard_fs: float = Field(
         250.0, ge=0.0, description="time at the start that does not enter the observables, in fs"
     )
-    observable: ObservableSettings = Field(default_factory=ObservableSettings)
+    observables: tuple[ObservableSettings, ...] = Field(
+        (DistanceDistributionSettings(),),
+        min_length=1,
+        description="what is compared with the reference; the first one is drawn in the report",
+    )
     max_movie_frames: PositiveInt = Field(120, description="frames of a failing replica to keep")
     seed: NonNegativeInt = Field(1_000, description="of velocities and noise")

@@ -9,18 +9,21 @@ from typing import Any
 from stablemd.errors import ConfigError
 from stablemd.observables.averages import Average, block_average, ensemble_average
 from stablemd.observables.base import Observable
+from stablemd.observables.bond_excess import BondExcess
 from stablemd.observables.comparison import ObservableError, compare_with_reference
 from stablemd.observables.distance_distribution import DistanceDistribution
 from stablemd.system import System
 
 OBSERVABLES: dict[str, type[Observable]] = {
     DistanceDistribution.name: DistanceDistribution,
+    BondExcess.name: BondExcess,
 }
 """Every observable by its name; each is built as ``cls(system, **options)``."""
 
 __all__ = [
     "OBSERVABLES",
     "Average",
+    "BondExcess",
     "DistanceDistribution",
     "Observable",
     "ObservableError",

@@ -28,4 +28,4 @@ class Observable(ABC):
 
     @abstractmethod
     def mean_absolute_error(self, mean: Tensor, reference: Tensor) -> Tensor:
-        """Error (scalar) of an average (D,) against the reference (D,), in the field's convention."""
+        """Error (scalar) of an average (D,) against the reference (D,), as the field defines it."""

@@ -64,8 +64,8 @@ class Potential(nn.Module):
         raise NotImplementedError
 
     def batch_energy(self, batch: Batch) -> Tensor:
-        """Total energy of each structure in eV, (n_structures,), with graph."""
-        local = self.local_energies(batch)
+        """Total energy of each structure in eV, (n_structures,) float64, with graph."""
+        local = self.local_energies(batch).double()
         total = local.new_zeros(batch.n_structures)
         return total.index_add(0, batch.structure, local)
 
@@ -105,6 +105,9 @@ class Potential(nn.Module):
         A fresh potential is easier to train when its raw output is of order one;
         one without such constants ignores the call.
         """
+
+    def shift_energies(self, shift: float) -> None:
+        """Add a constant (eV) to the energy of every atom, where the model has one to add to."""
 
     def require_local_energies(self) -> None:
         """Raise a clear error if this potential has no atomic energies."""

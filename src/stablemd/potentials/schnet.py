@@ -165,6 +165,10 @@ class SchNet(Potential):
         for number, shift in shifts.items():
             self.atomic_shift[number] = shift
 
+    def shift_energies(self, shift: float) -> None:
+        """Add a constant (eV) to the energy of every atom."""
+        self.atomic_shift += shift
+
     def for_sampling(self, system: System, reference: Tensor | None = None) -> SamplingForm:
         """A compiled form with tabulated filters on a CPU in float32, else the eager form."""
         from stablemd.potentials.schnet_sampling import build_sampling_form

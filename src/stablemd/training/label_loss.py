@@ -25,9 +25,22 @@ class LabelLossSettings(Settings):
 
 
 def label_loss(
-    potential: Potential, system: System, frames: Frames, settings: LabelLossSettings
+    potential: Potential,
+    system: System,
+    frames: Frames,
+    settings: LabelLossSettings,
+    *,
+    free_offset: bool = False,
 ) -> Tensor:
     """Loss on labelled structures, with graph; a scalar in float64.
+
+    Args:
+        potential: differentiated twice.
+        system: the atoms of the frames.
+        frames: the batch.
+        settings: weights.
+        free_offset: leave out a constant energy error common to all frames,
+            which no force sees and which is set afterwards in closed form.
 
     Raises:
         DataError: energies or forces are missing.
@@ -38,6 +51,8 @@ def label_loss(
         system, frames.positions.to(device), create_graph=True
     )
     energy_error = predicted_energies.double() - energies.to(device)
+    if free_offset:
+        energy_error = energy_error - energy_error.mean()
     if settings.energy_per_atom:
         energy_error = energy_error / frames.n_atoms
     force_error = predicted_forces - forces.to(predicted_forces)
@@ -45,9 +60,13 @@ def label_loss(
     return loss + settings.force_weight * force_error.double().square().mean()
 
 
-def shuffled_batches(
-    n_frames: int, batch_size: int, *, seed: int, epoch: int
-) -> Iterator[Tensor]:
+def anchor_loss(potential: Potential, system: System, positions: Tensor, forces: Tensor) -> Tensor:
+    """Mean squared deviation of the forces from given ones (n, N, 3), in (eV/Å)²."""
+    _, predicted = potential.energy_and_forces(system, positions, create_graph=True)
+    return (predicted - forces.to(predicted)).double().square().mean()
+
+
+def shuffled_batches(n_frames: int, batch_size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
     """Index batches (b,) of one epoch in an order that (seed, epoch) determines."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     yield from torch.randperm(n_frames, generator=generator).split(batch_size)

@@ -1,7 +1,8 @@
-"""One optimizer step of StABlE Training: observable, reference data, budget."""
+"""One optimizer step of StABlE Training: observables, reference data, anchor, limits."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,21 +11,29 @@ from torch import Tensor, nn
 
 from stablemd import units
 from stablemd.data import Frames
-from stablemd.estimators import SampledFrames, boltzmann_gradient, make_loss, potential_energies
+from stablemd.estimators import (
+    SampledFrames,
+    boltzmann_gradient,
+    boltzmann_weights,
+    n_eff_kish,
+)
 from stablemd.md import RecordedFrames
-from stablemd.observables.base import Observable
-from stablemd.potentials.base import Potential
+from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.budget import ErrorBudget
-from stablemd.training.label_errors import LabelErrors, energy_and_force_mae
-from stablemd.training.label_loss import cycling_batches, label_loss
+from stablemd.training.gradients import cosine, norm, take_gradient
+from stablemd.training.label_errors import LabelErrors
+from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
+from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.stable_settings import StableSettings
 
-SHRINK_FACTORS = (1.0, 0.5, 0.25, 0.125)
-"""Shares of a proposed step that are tried until the budget allows one."""
+SHRINK_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625)
+"""Shares of a proposed step that are tried until the limits allow one."""
 
-LABEL_WEIGHT_GROWTH = 1.5
-LABEL_WEIGHT_LIMIT = 100.0
+RATE_GROWTH, RATE_CUT = 1.3, 0.6
+"""How the step size follows: after a step that was taken whole, and after one that was cut."""
+
+RATE_SCALE_RANGE = (1e-3, 1e2)
 
 
 @dataclass(frozen=True)
@@ -32,22 +41,24 @@ class StepRecord:
     """Numbers of one optimizer step, as they stand in the log.
 
     Attributes:
-        observable_loss: loss on the ensemble average before the step.
+        observable_loss: loss on the ensemble averages before the step.
         observable_loss_stderr: its standard error (jackknife over replicas).
         label_loss: energy/force loss of the step's batch.
+        anchor_loss: mean squared change of forces on the model's own stable frames.
         observable_gradient_norm: norm of the estimator's gradient.
         label_gradient_norm: norm of the energy/force gradient.
         gradient_cosine: cosine between the two.
         n_eff: effective sample size of the frames before the step.
         n_frames: frames used.
         n_dropped: frames with non-finite numbers that were left out.
-        step_share: share of the proposed step that the budget allowed; 0: rejected.
-        label_weight: weight of the energy/force loss.
+        step_share: share of the proposed step that the limits allowed; 0: rejected.
+        rate_scale: factor on the learning rate that the limits have led to.
     """
 
     observable_loss: float
     observable_loss_stderr: float
     label_loss: float
+    anchor_loss: float
     observable_gradient_norm: float
     label_gradient_norm: float
     gradient_cosine: float
@@ -55,19 +66,32 @@ class StepRecord:
     n_frames: int
     n_dropped: int
     step_share: float
-    label_weight: float
+    rate_scale: float
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class StableObjective:
-    """The combined loss and its optimizer.
+@dataclass
+class EpochFrames:
+    """The frames of one learning epoch and their energies at the present parameters."""
 
-    The step follows ``observable_weight * g_obs + label_weight * g_label``,
-    clipped.  With an error budget the step is shrunk, and in the end rejected,
-    where it would leave the budget, and the weight of the reference data rises
-    while the budget is tight and falls back when it is not.
+    frames: SampledFrames
+    energies: Tensor
+
+    def n_eff_share(self, energies: Tensor, beta: float) -> float:
+        """Effective share of the frames at parameters that give these energies."""
+        weights = boltzmann_weights(energies, self.frames.reference_energies, beta)
+        return n_eff_kish(weights) / len(weights)
+
+
+class StableObjective:
+    """The combined loss, its optimizer, and the limits on a step.
+
+    The gradient is ``g_obs + label_weight * g_label + anchor_weight * g_anchor``,
+    each part clipped.  The step that the optimizer proposes is shrunk, and in
+    the end rejected, until the validation errors stay within their budget and
+    the frames keep their effective sample size; the step size follows.
     """
 
     def __init__(
@@ -76,24 +100,25 @@ class StableObjective:
         system: System,
         train: Frames,
         validation: Frames,
-        observable: Observable,
-        reference: Tensor,
+        target: ObservableTarget,
         settings: StableSettings,
     ) -> None:
         self._potential = potential
         self._system = system
         self._train = train
         self._validation = validation
-        self._observable = observable
+        self._target = target
         self._settings = settings
-        spacing = float(observable.axis[1] - observable.axis[0])
-        self._loss = make_loss(settings.observable.loss, reference, spacing)
         self._beta = units.beta(settings.dynamics.temperature_k)
         self._parameters = [p for p in potential.parameters() if p.requires_grad]
+        self._start = copy.deepcopy(potential)
+        self._anchor_positions: Tensor | None = None
+        self._anchor_forces: Tensor | None = None
         self.optimizer = self._make_optimizer()
-        self.label_weight = settings.label_weight
+        self.rate_scale = 1.0
         self.steps_done = 0
-        self.errors = energy_and_force_mae(potential, system, validation)
+        self.centre_energies()
+        self.errors = self._errors(self._form())
         self.budget = ErrorBudget(
             self.errors, settings.force_mae_budget, settings.energy_mae_budget
         )
@@ -104,164 +129,207 @@ class StableObjective:
             return torch.optim.SGD(self._parameters, lr=rate)
         return torch.optim.Adam(self._parameters, lr=rate)
 
-    def reset_optimizer(self) -> None:
-        """Start a learning phase with the full learning rate."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._settings.learning_rate
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's present rate, before ``rate_scale``."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
-    def frames(self, recorded: RecordedFrames) -> SampledFrames:
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def set_anchor(self, positions: Tensor) -> None:
+        """Frames (n, N, 3) of stable dynamics on which the forces should stay as they were."""
+        if len(positions) and self._settings.anchor_weight > 0.0:
+            _, forces = self._start.for_sampling(self._system)(positions)
+            self._anchor_positions, self._anchor_forces = positions, forces
+
+    def epoch_frames(self, recorded: RecordedFrames) -> EpochFrames:
         """The recorded frames with everything that the estimator needs."""
         positions = recorded.positions.to(self._potential.device)
-        return SampledFrames(
+        energies = self._form()(positions)[0]
+        frames = SampledFrames(
             positions=positions,
-            reference_energies=potential_energies(
-                self._potential, self._system, positions, chunk_size=self._settings.chunk_size
-            ),
-            values=self._observable.values(positions),
+            reference_energies=energies,
+            values=self._target.values(positions),
             replica=recorded.replica.to(positions.device),
         )
+        keep = frames.finite_mask()
+        return EpochFrames(frames.select(keep), energies[keep])
 
-    def step(self, frames: SampledFrames, *, first: bool) -> StepRecord | None:
+    def step(self, epoch: EpochFrames) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it."""
         settings = self._settings
+        if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
+            return None
         self.optimizer.zero_grad(set_to_none=True)
         result = boltzmann_gradient(
             self._potential,
             self._system,
-            frames,
-            self._loss,
+            epoch.frames,
+            self._target.loss,
             beta=self._beta,
             chunk_size=settings.chunk_size,
-            energies=frames.reference_energies if first else None,
+            energies=epoch.energies,
+            max_backward_frames=settings.max_backward_frames,
+            seed=self.steps_done,
         )
-        if not first and result.n_eff < settings.min_n_eff * result.n_frames:
-            return None
-        observable_gradient = self._take_gradient()
-        label_value, label_gradient = self._label_gradient()
-        cosine = _cosine(observable_gradient, label_gradient)
-        label_weight = self.label_weight
-        for parameter, g_obs, g_label in zip(
-            self._parameters, observable_gradient, label_gradient, strict=True
-        ):
-            parameter.grad = settings.observable_weight * g_obs + label_weight * g_label
-        nn.utils.clip_grad_norm_(self._parameters, settings.gradient_clip)
-        share = self._bounded_step()
+        g_obs = take_gradient(self._parameters)
+        label_value, g_label = self._label_gradient()
+        anchor_value, g_anchor = self._anchor_gradient()
+        parts = [(1.0, g_obs), (settings.label_weight, g_label), (settings.anchor_weight, g_anchor)]
+        self._combine(parts)
+        share = self._limited_step(epoch)
         self.steps_done += 1
         return StepRecord(
             observable_loss=result.loss,
             observable_loss_stderr=result.loss_stderr,
             label_loss=label_value,
-            observable_gradient_norm=_norm(observable_gradient),
-            label_gradient_norm=_norm(label_gradient),
-            gradient_cosine=cosine,
+            anchor_loss=anchor_value,
+            observable_gradient_norm=norm(g_obs),
+            label_gradient_norm=norm(g_label),
+            gradient_cosine=cosine(g_obs, g_label),
             n_eff=result.n_eff,
             n_frames=result.n_frames,
             n_dropped=result.n_dropped,
             step_share=share,
-            label_weight=label_weight,
+            rate_scale=self.rate_scale,
         )
 
-    def label_step(self) -> float:
-        """One step on the reference data alone, as the control takes them; its loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        value, gradient = self._label_gradient()
-        for parameter, g in zip(self._parameters, gradient, strict=True):
-            parameter.grad = self._settings.label_weight * g
-        nn.utils.clip_grad_norm_(self._parameters, self._settings.gradient_clip)
-        self.optimizer.step()
-        self.steps_done += 1
-        return value
+    def _combine(self, parts: list[tuple[float, list[Tensor]]]) -> None:
+        """Put the weighted sum of the parts, each clipped, into the parameters' ``.grad``."""
+        clip = self._settings.gradient_clip
+        total = [torch.zeros_like(p) for p in self._parameters]
+        for weight, gradient in parts:
+            size = weight * norm(gradient)
+            factor = weight * min(1.0, clip / size) if size > 0.0 else 0.0
+            for out, part in zip(total, gradient, strict=True):
+                out.add_(part, alpha=factor)
+        for parameter, gradient_sum in zip(self._parameters, total, strict=True):
+            parameter.grad = gradient_sum
+        nn.utils.clip_grad_norm_(self._parameters, clip)
 
     def _label_gradient(self) -> tuple[float, list[Tensor]]:
+        batch = self._label_batch()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = label_loss(
+            self._potential, self._system, batch, self._settings.label_loss, free_offset=True
+        )
+        loss.backward()
+        return float(loss.detach()), take_gradient(self._parameters)
+
+    def _label_batch(self) -> Frames:
         index = cycling_batches(
             len(self._train),
             min(self._settings.label_batch_size, len(self._train)),
             seed=self._settings.seed,
             step=self.steps_done,
         )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = label_loss(
-            self._potential, self._system, self._train.select(index), self._settings.label_loss
+        return self._train.select(index)
+
+    def _anchor_gradient(self) -> tuple[float, list[Tensor]]:
+        if self._anchor_positions is None or self._anchor_forces is None:
+            return 0.0, [torch.zeros_like(p) for p in self._parameters]
+        n = len(self._anchor_positions)
+        index = cycling_batches(
+            n,
+            min(self._settings.label_batch_size, n),
+            seed=self._settings.seed + 1,
+            step=self.steps_done,
         )
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach()), self._take_gradient()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = anchor_loss(
+            self._potential, self._system, self._anchor_positions[index], self._anchor_forces[index]
+        )
+        loss.backward()
+        return float(loss.detach()), take_gradient(self._parameters)
 
-    def _take_gradient(self) -> list[Tensor]:
-        return [
-            torch.zeros_like(p) if p.grad is None else p.grad.detach().clone()
-            for p in self._parameters
-        ]
-
-    def _bounded_step(self) -> float:
-        """Take the optimizer's step as far as the budget allows; the share taken."""
+    def _limited_step(self, epoch: EpochFrames) -> float:
+        """Take the optimizer's step as far as the limits allow; the share taken."""
         before = [p.detach().clone() for p in self._parameters]
         self.optimizer.step()
-        if not self.budget.is_set:
-            self.errors = self._validation_errors()
-            return 1.0
-        proposed = [p.detach() - b for p, b in zip(self._parameters, before, strict=True)]
+        proposed = [
+            self.rate_scale * (p.detach() - b)
+            for p, b in zip(self._parameters, before, strict=True)
+        ]
+        share_before = epoch.n_eff_share(epoch.energies, self._beta)
         usage_before = self.budget.usage(self.errors)
         for share in SHRINK_FACTORS:
             self._move(before, proposed, share)
-            errors = self._validation_errors()
-            usage = self.budget.usage(errors)
+            form = self._form()
+            errors = self._errors(form)
             # A model that is over its budget already may only come closer to it.
-            if usage <= max(1.0, usage_before * (1.0 - 1e-9)):
-                self.errors = errors
-                self._adapt_label_weight(usage, shrunk=share < 1.0)
-                return share
+            if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
+                continue
+            energies = form(epoch.frames.positions)[0]
+            n_eff = epoch.n_eff_share(energies, self._beta)
+            if not n_eff >= share_before - self._settings.max_n_eff_loss:
+                continue
+            self.errors, epoch.energies = errors, energies
+            self._follow(RATE_GROWTH if share == 1.0 else max(share, RATE_CUT))
+            self.centre_energies()
+            return share
         self._move(before, proposed, 0.0)
-        self._adapt_label_weight(usage_before, shrunk=True)
+        self._follow(SHRINK_FACTORS[-1])
         return 0.0
+
+    def _follow(self, factor: float) -> None:
+        low, high = RATE_SCALE_RANGE
+        self.rate_scale = min(max(self.rate_scale * factor, low), high)
 
     @torch.no_grad()
     def _move(self, before: list[Tensor], proposed: list[Tensor], share: float) -> None:
         for parameter, start, change in zip(self._parameters, before, proposed, strict=True):
             parameter.copy_(start + share * change)
 
-    def _adapt_label_weight(self, usage: float, *, shrunk: bool) -> None:
-        base = self._settings.label_weight
-        if shrunk or usage > 0.75:
-            self.label_weight = min(
-                self.label_weight * LABEL_WEIGHT_GROWTH, base * LABEL_WEIGHT_LIMIT
-            )
-        elif usage < 0.5:
-            self.label_weight = max(self.label_weight / LABEL_WEIGHT_GROWTH, base)
+    def _form(self) -> SamplingForm:
+        return self._potential.for_sampling(self._system)
 
-    def _validation_errors(self) -> LabelErrors:
-        return energy_and_force_mae(self._potential, self._system, self._validation)
+    def centre_energies(self) -> None:
+        """Remove the mean energy error on training frames, a constant that no force sees."""
+        frames = self._train.select(slice(0, 64))
+        labels, _ = frames.require_labels()
+        device = self._potential.device
+        energies = self._form()(frames.positions.to(device))[0].cpu()
+        self._potential.shift_energies(float((labels - energies).mean()) / frames.n_atoms)
+
+    def _errors(self, form: SamplingForm) -> LabelErrors:
+        """Validation errors at the present parameters, up to a constant in the energies."""
+        labels, label_forces = self._validation.require_labels()
+        energies, forces = form(self._validation.positions.to(self._potential.device))
+        energy_error = energies.cpu() - labels
+        energy_error = energy_error - energy_error.mean()
+        return LabelErrors(
+            float(energy_error.abs().mean()), float((forces.cpu() - label_forces).abs().mean())
+        )
 
     def payload(self) -> dict[str, Any]:
         """State for a checkpoint."""
         return {
             "optimizer": self.optimizer.state_dict(),
-            "label_weight": self.label_weight,
+            "rate_scale": self.rate_scale,
             "steps_done": self.steps_done,
             "errors": list(self.errors),
             "start_errors": list(self.budget.start),
+            "start": self._start.state_dict(),
+            "anchor_positions": self._anchor_positions,
+            "anchor_forces": self._anchor_forces,
         }
 
     def restore(self, payload: dict[str, Any]) -> None:
         """Continue from a payload."""
+        device = self._potential.device
         self.optimizer.load_state_dict(payload["optimizer"])
-        self.label_weight = payload["label_weight"]
+        self.rate_scale = payload["rate_scale"]
         self.steps_done = payload["steps_done"]
         self.errors = LabelErrors(*payload["errors"])
+        self._start.load_state_dict(payload["start"])
+        for name in ("anchor_positions", "anchor_forces"):
+            value = payload[name]
+            setattr(self, f"_{name}", None if value is None else value.to(device))
         self.budget = ErrorBudget(
             LabelErrors(*payload["start_errors"]),
             self._settings.force_mae_budget,
             self._settings.energy_mae_budget,
         )
-
-
-def _dot(a: list[Tensor], b: list[Tensor]) -> float:
-    return sum(float((x.double() * y.double()).sum()) for x, y in zip(a, b, strict=True))
-
-
-def _norm(a: list[Tensor]) -> float:
-    return _dot(a, a) ** 0.5
-
-
-def _cosine(a: list[Tensor], b: list[Tensor]) -> float:
-    scale = _norm(a) * _norm(b)
-    return _dot(a, b) / scale if scale > 0.0 else 0.0

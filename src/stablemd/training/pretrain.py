@@ -192,7 +192,7 @@ class _Pretraining:
                 f"the training loss became {value} in epoch {self.epochs_done + 1}; use a smaller "
                 f"learning_rate than {self.learning_rate:.1e}, or check the labels' units"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self._potential.parameters(), self._settings.gradient_clip)
         self._optimizer.step()
         if self._average is not None and self._settings.ema_decay is not None:

@@ -23,13 +23,13 @@ from torch import Tensor
 from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.md import State, initial_state, simulate
-from stablemd.observables import make_observable
-from stablemd.observables.base import Observable
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.candidates import Candidate
 from stablemd.training.checkpoint import load_checkpoint, save_checkpoint
+from stablemd.training.learning_start import learning_start
 from stablemd.training.objective import StableObjective
+from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.plateau import Plateau
 from stablemd.training.stable_settings import StableSettings
 
@@ -132,10 +132,9 @@ class StableRun:
         self._on_progress = on_progress
         self._integrator = settings.dynamics.make_integrator()
         self._detectors = settings.dynamics.make_detectors(self._system)
-        self._observable = build_observable(self._system, settings)
-        target = self._observable.values(reference.positions.to(device)).mean(dim=0)
+        target = ObservableTarget(self._system, reference.positions, settings.observables)
         self._objective = StableObjective(
-            potential, self._system, train, validation, self._observable, target, settings
+            potential, self._system, train, validation, target, settings
         )
         self._plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
         self._phase = "simulate"
@@ -218,6 +217,7 @@ class StableRun:
         window_ps = s.simulation_steps * s.dynamics.dt_fs * 1e-3
         time_ps, n_failed, n_evaluations = 0.0, 0, 0
         reasons: list[str] = []
+        stable_frames: list[Tensor] = []
         allowed = s.target_failed * s.n_replicas
         for window in range(s.max_windows):
             n_alive = s.n_replicas - n_failed
@@ -230,6 +230,7 @@ class StableRun:
                 n_steps=s.simulation_steps,
                 seed=s.seed,
                 check_every=s.dynamics.check_every,
+                record_every=s.anchor_every if s.anchor_weight > 0.0 else 0,
                 rewind_steps=s.rewind_steps or s.simulation_steps,
                 on_progress=self._progress(
                     f"cycle {self._cycle}: simulating", window / s.max_windows, 1 / s.max_windows
@@ -241,13 +242,20 @@ class StableRun:
             n_failed += result.n_failed
             n_evaluations += result.n_force_evaluations
             reasons += [detail for detail in result.details if detail]
+            stable_frames.append(result.frames.positions[~failed[result.frames.replica]])
             assert result.rewind_state is not None
             rewound = _keep_frozen(rewound, result.rewind_state, state.alive)
             state = replace(result.state, alive=state.alive & ~failed)
             if n_failed >= s.max_failed * s.n_replicas:
                 break
         self._md_step = state.step
-        self._learning_start = replace(rewound, alive=torch.ones_like(rewound.alive))
+        self._learning_start = learning_start(
+            replace(rewound, alive=torch.ones_like(rewound.alive)),
+            torch.nonzero(~state.alive).flatten(),
+            self._system,
+            s,
+        )
+        self._objective.set_anchor(torch.cat(stable_frames))
         candidate = Candidate(
             cycle=self._cycle,
             steps=self._steps,
@@ -284,7 +292,7 @@ class StableRun:
         self._phase = "learn"
         self._cycle += 1
         self._epoch = 0
-        self._objective.reset_optimizer()
+        self._objective.learning_rate = self._settings.learning_rate
         self._plateau.reset()
 
     def _learning_epoch(self) -> dict[str, Any]:
@@ -294,9 +302,7 @@ class StableRun:
         assert self._learning_start is not None
         form = self._sampling_form()
         energies, forces = form(self._learning_start.positions)
-        start = replace(
-            self._learning_start, step=self._md_step, energies=energies, forces=forces
-        )
+        start = replace(self._learning_start, step=self._md_step, energies=energies, forces=forces)
         result = simulate(
             form,
             start,
@@ -318,9 +324,9 @@ class StableRun:
         reason = self._learning_stop(failed_fraction)
         steps: list[dict[str, Any]] = []
         if reason is None:
-            frames = self._objective.frames(result.frames)
-            for index in range(s.steps_per_epoch):
-                step = self._objective.step(frames, first=index == 0)
+            epoch = self._objective.epoch_frames(result.frames)
+            for _ in range(s.steps_per_epoch):
+                step = self._objective.step(epoch)
                 if step is None:
                     break
                 steps.append(step.to_json())
@@ -337,7 +343,7 @@ class StableRun:
             "cycle": self._cycle,
             "epoch": self._epoch,
             "failed_fraction": failed_fraction,
-            "learning_rate": self._learning_rate,
+            "learning_rate": self._objective.learning_rate,
             "steps": steps,
             "end_of_phase": reason,
             "force_mae_ev_per_angstrom": errors.force_mae_ev_per_angstrom,
@@ -348,10 +354,6 @@ class StableRun:
             "wall_s": {"sample": sampled - begin, "learn": end - sampled},
         }
 
-    @property
-    def _learning_rate(self) -> float:
-        return float(self._objective.optimizer.param_groups[0]["lr"])
-
     def _learning_stop(self, failed_fraction: float) -> str | None:
         """Which rule ends the learning phase before a further step, if any."""
         s = self._settings
@@ -360,8 +362,7 @@ class StableRun:
         if self._plateau.step(failed_fraction):
             if self._plateau.n_reductions > s.max_reductions:
                 return f"the learning rate was reduced {s.max_reductions} times without progress"
-            for group in self._objective.optimizer.param_groups:
-                group["lr"] *= s.plateau_factor
+            self._objective.learning_rate *= s.plateau_factor
         return None
 
     def _progress(self, text: str, done: float, share: float) -> Callable[[int, int], None] | None:
@@ -408,12 +409,6 @@ class StableRun:
         for name, value in payload["counters"].items():
             setattr(self, name, value)
         self._wall_s = dict(payload["wall_s"])
-
-
-def build_observable(system: System, settings: StableSettings) -> Observable:
-    """The observable that supervises the training."""
-    choice = settings.observable
-    return make_observable(choice.name, system, r_max=choice.r_max, n_bins=choice.n_bins)
 
 
 def _keep_frozen(earlier: State, later: State, was_alive: Tensor) -> State:

@@ -7,21 +7,13 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from stablemd.md.settings import DynamicsSettings
+from stablemd.observables.settings import (
+    BondExcessSettings,
+    DistanceDistributionSettings,
+    ObservableSettings,
+)
 from stablemd.settings import Settings
 from stablemd.training.label_loss import LabelLossSettings
-
-
-class ObservableSettings(Settings):
-    """The observable that supervises the training."""
-
-    name: Literal["distance_distribution"] = Field(
-        "distance_distribution", description="h(r), the distribution of interatomic distances"
-    )
-    r_max: PositiveFloat = Field(10.0, description="longest distance in Å")
-    n_bins: PositiveInt = Field(500, ge=10, description="bins on [0, r_max]")
-    loss: Literal["mse", "integrated_absolute", "huber", "wasserstein"] = Field(
-        "mse", description="distance between the sampled average and the reference"
-    )
 
 
 class StableSettings(Settings):
@@ -42,8 +34,17 @@ class StableSettings(Settings):
         0.0, ge=0.0, lt=1.0, description="failed fraction that ends a learning phase"
     )
     rewind_steps: NonNegativeInt = Field(
-        200, description="failed replicas restart this many steps before their failure; 0: from "
-        "the start of the window, as in the paper"
+        200,
+        description="failed replicas restart this many steps before their failure; 0: from "
+        "the start of the window, as in the paper",
+    )
+    failing_share: float = Field(
+        0.75,
+        ge=0.0,
+        le=1.0,
+        description="share of the replicas of a learning phase that start "
+        "from failed ones (copies with partly redrawn velocities); the others go on from where "
+        "they were. 0: every replica goes on by itself, as in the paper",
     )
     learning_steps: PositiveInt = Field(300, description="steps of one learning epoch")
     record_every: PositiveInt = Field(25, description="steps between frames of a learning epoch")
@@ -51,11 +52,20 @@ class StableSettings(Settings):
     max_learning_epochs: PositiveInt = Field(20, description="epochs of a learning phase at most")
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
 
-    observable: ObservableSettings = Field(default_factory=ObservableSettings)
-    observable_weight: NonNegativeFloat = Field(1.0, description="weight of the observable loss")
+    observables: tuple[ObservableSettings, ...] = Field(
+        (DistanceDistributionSettings(), BondExcessSettings()),
+        min_length=1,
+        description="what the sampled ensemble is compared with, each with a loss and a weight",
+    )
     label_weight: NonNegativeFloat = Field(
         10.0, description="weight of the energy/force loss (λ of the paper)"
     )
+    anchor_weight: NonNegativeFloat = Field(
+        10.0,
+        description="weight of the mean squared change of forces on frames of the model's "
+        "own stable dynamics, which keeps it from changing where nothing is wrong; 0: off",
+    )
+    anchor_every: PositiveInt = Field(200, description="steps between such frames")
     label_loss: LabelLossSettings = Field(default_factory=LabelLossSettings)
     label_batch_size: PositiveInt = Field(32, description="reference structures per step")
 
@@ -66,8 +76,17 @@ class StableSettings(Settings):
         4, description="reweighted optimizer steps per learning epoch; 1: as in the paper"
     )
     min_n_eff: float = Field(
-        0.5, ge=0.0, le=1.0, description="an epoch's steps end once the effective share of its "
-        "frames falls under this"
+        0.5,
+        ge=0.0,
+        le=1.0,
+        description="an epoch's steps end once the effective share of its frames falls under this",
+    )
+    max_n_eff_loss: float = Field(
+        0.2,
+        gt=0.0,
+        le=1.0,
+        description="a step is shrunk until it lowers the effective share of "
+        "the frames by this at most",
     )
     plateau_factor: float = Field(0.2, gt=0.0, lt=1.0, description="learning rate reduction")
     plateau_patience: PositiveInt = Field(10, description="epochs without progress before it")
@@ -78,8 +97,12 @@ class StableSettings(Settings):
     force_mae_budget: float | None = Field(
         1.1, ge=1.0, description="the validation force MAE may grow by this factor; none: no bound"
     )
-    energy_mae_budget: float | None = Field(
-        None, ge=1.0, description="the same for the energy MAE"
+    energy_mae_budget: float | None = Field(None, ge=1.0, description="the same for the energy MAE")
+    max_backward_frames: int | None = Field(
+        96,
+        ge=2,
+        description="frames in the estimator's backward pass at most, an unbiased "
+        "sample of all; none: every frame",
     )
-    chunk_size: PositiveInt = Field(256, description="frames per pass of the estimator")
+    chunk_size: PositiveInt = Field(64, description="frames per pass of the estimator")
     seed: int = Field(0, ge=0, description="of start structures, velocities, noise and data order")

@@ -1,0 +1,56 @@
+"""The control: the same number of optimizer steps on energies and forces alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from stablemd.data import Frames
+from stablemd.potentials.base import Potential
+from stablemd.system import System
+from stablemd.training.label_loss import cycling_batches, label_loss
+from stablemd.training.stable_settings import StableSettings
+
+
+def train_control(
+    potential: Potential,
+    system: System,
+    train: Frames,
+    settings: StableSettings,
+    n_steps: int,
+    *,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> None:
+    """Train in place on reference data with the optimizer of StABlE Training.
+
+    It answers whether more training would have done as well: same start, same
+    optimizer and rate, same batches, same loss on energies and forces, the same
+    number of steps, and no simulation.
+
+    Args:
+        potential: the model that StABlE Training started from.
+        system: the molecule.
+        train: labelled frames.
+        settings: those of the StABlE Training.
+        n_steps: optimizer steps that it took.
+        on_progress: called with a description and the share done.
+    """
+    parameters = [p for p in potential.parameters() if p.requires_grad]
+    kind = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.Adam
+    optimizer = kind(parameters, lr=settings.learning_rate)
+    for step in range(n_steps):
+        index = cycling_batches(
+            len(train),
+            min(settings.label_batch_size, len(train)),
+            seed=settings.seed,
+            step=step,
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss = label_loss(potential, system, train.select(index), settings.label_loss)
+        (settings.label_weight * loss).backward()
+        nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+        optimizer.step()
+        if on_progress is not None:
+            on_progress("control: energies and forces alone", (step + 1) / n_steps)

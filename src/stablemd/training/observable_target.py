@@ -1,0 +1,57 @@
+"""Several observables as one vector with one loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stablemd.estimators import Loss, make_loss
+from stablemd.observables.base import Observable
+from stablemd.observables.settings import ObservableSettings
+from stablemd.system import System
+
+
+class ObservableTarget:
+    """The observables that supervise a training, side by side.
+
+    Args:
+        system: the molecule.
+        reference: structures (n, N, 3) in Å whose averages are the targets.
+        settings: the observables, each with its loss and weight.
+    """
+
+    def __init__(
+        self, system: System, reference: Tensor, settings: Sequence[ObservableSettings]
+    ) -> None:
+        self.observables: list[Observable] = []
+        self._losses: list[Loss] = []
+        self._weights: list[float] = []
+        reference = reference.to(system.device)
+        for choice in settings:
+            observable = choice.build(system, reference)
+            target = observable.values(reference).mean(dim=0)
+            self.observables.append(observable)
+            self._losses.append(make_loss(choice.loss, target, _spacing(observable)))
+            self._weights.append(choice.weight)
+        self._sizes = [len(observable.axis) for observable in self.observables]
+
+    def values(self, positions: Tensor) -> Tensor:
+        """All observables of frames (n, N, 3) in Å, (n, sum of sizes) float64."""
+        return torch.cat([o.values(positions).double() for o in self.observables], dim=1)
+
+    def loss(self, mean: Tensor) -> Tensor:
+        """Weighted sum of the losses on an average (sum of sizes,)."""
+        parts = mean.split(self._sizes)
+        terms = [
+            weight * loss(part)
+            for weight, loss, part in zip(self._weights, self._losses, parts, strict=True)
+        ]
+        return torch.stack(terms).sum()
+
+
+def _spacing(observable: Observable) -> float:
+    """Bin width of a distribution; 1 where the components are separate quantities."""
+    axis = observable.axis
+    return float(axis[1] - axis[0]) if len(axis) > 1 else 1.0
