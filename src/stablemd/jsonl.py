@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,17 @@ class JsonlLog:
             )
         write_atomic(self.path, b"".join(lines[:n_records]))
         self._end_is_whole = True
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Keep the records that are wanted, so that a part of a run can be done again.
+
+        Raises:
+            CheckpointError: a line in the middle is not a JSON object.
+        """
+        if self.path.exists():
+            pairs = zip(self._whole_lines(), self.read(), strict=True)
+            write_atomic(self.path, b"".join(line for line, record in pairs if wanted(record)))
+            self._end_is_whole = True
 
     def __len__(self) -> int:
         return len(self._whole_lines())
