@@ -1,0 +1,119 @@
+"""Checks of a configuration that concern more than one key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from stablemd.config_errors import as_error, config_error
+from stablemd.errors import ConfigError, PotentialError
+from stablemd.potentials import POTENTIALS, make_potential
+
+if TYPE_CHECKING:
+    from stablemd.config import RunConfig
+
+
+def check_hyperparameters(name: str, hyperparameters: Mapping[str, Any], source: str) -> None:
+    """Check hyper-parameters against the architecture's constructor, names, types and ranges.
+
+    Raises:
+        ConfigError: naming the key under ``potential.hyperparameters``.
+    """
+    prefix = "potential.hyperparameters."
+    model = hyperparameter_model(name)
+    try:
+        values = model.model_validate(dict(hyperparameters)).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise config_error(model, error, hyperparameters, source, prefix) from error
+    try:
+        # Building one draws weights, and the program's own random numbers stay as they are.
+        with torch.random.fork_rng(devices=[]):
+            make_potential(name, **values)
+    except PotentialError as error:
+        raise ConfigError(f"{source}: {prefix.rstrip('.')}: {error}") from error
+
+
+def hyperparameter_model(name: str) -> type[BaseModel]:
+    """The constructor's arguments of an architecture as a settings class."""
+    constructor = POTENTIALS[name].__init__
+    hints = get_type_hints(constructor)
+    fields: dict[str, Any] = {
+        key: (hints.get(key, Any), ... if p.default is inspect.Parameter.empty else p.default)
+        for key, p in list(inspect.signature(constructor).parameters.items())[1:]
+    }
+    model: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    return model
+
+
+def check_combinations(config: RunConfig, source: str) -> None:
+    """Check what single keys can't show.
+
+    Raises:
+        ConfigError: with every contradiction.
+    """
+    messages = list(_contradictions(config))
+    if messages:
+        raise as_error(messages, source)
+
+
+def _contradictions(config: RunConfig) -> Iterator[str]:
+    yield from _of_data(config)
+    yield from _of_device(config.device)
+    stable, evaluation = config.stable, config.evaluation
+    if stable.target_failed >= stable.max_failed:
+        yield (
+            f"stable.target_failed is {stable.target_failed}; expected less than "
+            f"stable.max_failed = {stable.max_failed}"
+        )
+    if stable.record_every > stable.learning_steps:
+        yield (
+            f"stable.record_every is {stable.record_every}; expected at most "
+            f"stable.learning_steps = {stable.learning_steps}, or no frame is recorded"
+        )
+    length_fs = 1000.0 * evaluation.length_ps
+    if evaluation.discard_fs + evaluation.record_every_fs > length_fs:
+        yield (
+            f"evaluation.discard_fs is {evaluation.discard_fs:g} and evaluation.record_every_fs "
+            f"is {evaluation.record_every_fs:g}; expected less than evaluation.length_ps = "
+            f"{evaluation.length_ps:g} ps together, or no frame is left for the observables"
+        )
+    if config.simulation.record_every_fs > 1000.0 * config.simulation.length_ps:
+        yield (
+            f"simulation.record_every_fs is {config.simulation.record_every_fs:g}; expected at "
+            f"most simulation.length_ps = {config.simulation.length_ps:g} ps"
+        )
+
+
+def _of_data(config: RunConfig) -> Iterator[str]:
+    data = config.data
+    if data.reference is not None and data.n_reference is not None:
+        yield (
+            f"data.reference and data.n_reference are both set ({data.reference}, "
+            f"{data.n_reference}); expected one of them at most"
+        )
+    if data.gap and not data.contiguous:
+        yield f"data.gap is {data.gap}; expected 0, since data.contiguous is false"
+    if data.reference is None:
+        for key in ("reference_energy_unit", "reference_length_unit", "reference_keys"):
+            if getattr(data, key) is not None:
+                yield f"data.{key} is set, but data.reference is not; it belongs to that file"
+
+
+def _of_device(name: str) -> Iterator[str]:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        yield f"device is {name!r}; expected cpu, cuda or cuda:N"
+        return
+    if device.type not in ("cpu", "cuda"):
+        yield f"device is {name!r}; expected cpu, cuda or cuda:N"
+    elif device.type == "cuda":
+        n_devices = torch.cuda.device_count()
+        if n_devices == 0:
+            yield f"device is {name!r}, but PyTorch finds no CUDA device here; use cpu"
+        elif (device.index or 0) >= n_devices:
+            yield f"device is {name!r}; expected cuda:0 to cuda:{n_devices - 1}"
