@@ -1,0 +1,169 @@
+"""``stablemd evaluate``: stable times and errors of the models of a run, with a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stablemd.config import RunConfig
+from stablemd.errors import ConfigError
+from stablemd.evaluation.evaluate import Evaluation, evaluate
+from stablemd.evaluation.metrics import compare
+from stablemd.evaluation.report import write_report
+from stablemd.rundir import RunDirectory
+from stablemd.stages import EVALUATE
+from stablemd.strict_json import plain, write_json
+from stablemd.workflows.experiment import Experiment, prepare
+from stablemd.workflows.models import load_model, models_by_role
+from stablemd.workflows.movies import movies
+from stablemd.workflows.report import report_input
+from stablemd.workflows.reporter import SILENT, Reporter
+
+MAIN_ROLES = ("after", "model", "before", "control")
+"""Whose numbers stand at the top of metrics.json: the first of these that there is."""
+
+PURPOSES = {
+    "before": "the model that training started from",
+    "after": "the model after StABlE Training",
+    "control": "the model with as many steps on energies and forces alone",
+    "model": "the given model",
+}
+
+
+def run_evaluate(
+    config: RunConfig,
+    *,
+    model: Path | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Evaluate what the run directory holds, or one model; writes metrics.json and report.html.
+
+    Every model runs from the same structures with the same velocities and noise.
+
+    Args:
+        config: sections ``data`` and ``evaluation`` are read.
+        model: a model file; without it, the run's models before and after training
+            and the control, those that exist.
+        overwrite: replace an earlier evaluation.
+        reporter: told of progress.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        ConfigError: there is no model, or an earlier evaluation is in the way.
+        DataError: the data do not fit.
+    """
+    directory = RunDirectory(config.out)
+    models = {"model": model} if model is not None else models_by_role(directory)
+    if not models and config.potential.path is not None:
+        models = {"model": config.potential.path}
+    if not models:
+        raise ConfigError(
+            f"{config.out} holds no model (pretrained.pt, start.pt, stable.pt or control.pt); run "
+            "stablemd pretrain or stablemd train first, or give a model with --model"
+        )
+    experiment = prepare(config)
+    experiment.require_test()
+    potentials = {
+        role: load_model(path, config, experiment.system.n_atoms) for role, path in models.items()
+    }
+    directory.start(config.to_values(), EVALUATE, overwrite=overwrite)
+    wall = training_wall_s(directory.read_metrics()) if model is None else {}
+    evaluations = {
+        role: evaluate_model(experiment, role, potential, wall, reporter)
+        for role, potential in potentials.items()
+    }
+    metrics = conclude(directory, experiment, models, evaluations, wall, reporter)
+    directory.write_metrics(metrics, EVALUATE)
+    directory.finish(EVALUATE)
+    return directory.read_metrics()
+
+
+def training_wall_s(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of pretraining, training and control from their parts of metrics.json."""
+    wall: dict[str, float] = {}
+    if "pretrain" in metrics:
+        wall["pretrain"] = metrics["pretrain"]["wall_s"]
+    if "train" in metrics:
+        parts = dict(metrics["train"]["wall_s"])
+        control = parts.pop("control", None)
+        wall["train"] = sum(parts.values())
+        if control is not None:
+            wall["control"] = control
+    return wall
+
+
+def evaluate_model(
+    experiment: Experiment,
+    role: str,
+    potential: Any,
+    wall: dict[str, float],
+    reporter: Reporter,
+) -> Evaluation:
+    """Evaluate one potential; its wall time goes into ``wall`` as ``evaluate_<role>``."""
+    settings = experiment.config.evaluation
+    reporter.begin(
+        f"Evaluating {PURPOSES[role]}",
+        f"{settings.n_replicas} fresh replicas of up to {settings.length_ps:g} ps at "
+        f"{settings.dynamics.temperature_k:g} K from structures that no training has seen.",
+    )
+    begin = time.perf_counter()
+    result = evaluate(
+        potential,
+        experiment.system,
+        experiment.require_test(),
+        experiment.evaluation_reference,
+        settings,
+        on_progress=reporter.progress,
+    )
+    wall[f"evaluate_{role}"] = time.perf_counter() - begin
+    stable = result.stable_time
+    reporter.end()
+    reporter.note(f"{stable.n_failed} of {stable.n_replicas} replicas failed.")
+    return result
+
+
+def conclude(
+    directory: RunDirectory,
+    experiment: Experiment,
+    models: Mapping[str, Path],
+    evaluations: Mapping[str, Evaluation],
+    wall: dict[str, float],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Compare the evaluations and write the report.
+
+    Args:
+        directory: where ``report.html`` and ``report.json`` go.
+        experiment: data and configuration.
+        models: file of every model by role.
+        evaluations: their evaluations by role.
+        wall: seconds by part so far; the report's are added.
+        reporter: told of progress.
+
+    Returns:
+        The evaluation's content of metrics.json.
+    """
+    reporter.begin("Writing the report")
+    begin = time.perf_counter()
+    parts = {role: e.metrics.to_json() for role, e in evaluations.items()}
+    scenes = movies(experiment, models, evaluations)
+    wall["report"] = time.perf_counter() - begin
+    content = report_input(directory, experiment, evaluations, parts, scenes, wall)
+    write_json(directory.report_data_path, content.to_json())
+    write_report(directory.report_path, content)
+    wall["report"] = time.perf_counter() - begin
+    reporter.end()
+    main = next(role for role in MAIN_ROLES if role in parts)
+    metrics: dict[str, Any] = {**parts[main], **parts}
+    if "before" in parts and "after" in parts:
+        metrics["comparison"] = compare(parts["before"], parts["after"], parts.get("control"))
+    metrics["main"] = main
+    metrics["models"] = {role: str(path) for role, path in models.items()}
+    metrics["wall_s"] = dict(wall)
+    result: dict[str, Any] = plain(metrics)
+    return result

@@ -1,0 +1,115 @@
+"""The report of a run, from what its commands left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stablemd.errors import CheckpointError
+from stablemd.evaluation.evaluate import Evaluation
+from stablemd.evaluation.figures import ObservableCurves
+from stablemd.evaluation.movie import Movie
+from stablemd.evaluation.report import ReportInput, write_report
+from stablemd.rundir import RunDirectory
+from stablemd.stages import TRAIN
+from stablemd.workflows.experiment import Experiment
+from stablemd.workflows.run_log import stage_records
+
+
+def run_report(path: Path) -> Path:
+    """Write ``report.html`` again from the ``report.json`` that an evaluation left.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+    """
+    directory = RunDirectory(path)
+    source = directory.report_data_path
+    if not source.is_file():
+        raise CheckpointError(
+            f"{source} does not exist; give the folder of a run that stablemd evaluate or "
+            "stablemd demo has finished"
+        )
+    try:
+        content = ReportInput.from_json(json.loads(source.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{source} is damaged or from another version ({error}); evaluate again with "
+            "stablemd evaluate --overwrite"
+        ) from error
+    return write_report(directory.report_path, content)
+
+
+def report_input(
+    directory: RunDirectory,
+    experiment: Experiment,
+    evaluations: Mapping[str, Evaluation],
+    metrics: Mapping[str, Mapping[str, Any]],
+    movies: Sequence[Sequence[Movie]],
+    wall_s: Mapping[str, float],
+) -> ReportInput:
+    """Everything that the report of a run shows.
+
+    Args:
+        directory: the run, for its log, versions and configuration.
+        experiment: data and configuration.
+        evaluations: by role.
+        metrics: their JSON by role.
+        movies: groups of movies.
+        wall_s: seconds by part.
+    """
+    config = experiment.config
+    history = stage_records(directory, TRAIN) if "after" in metrics else []
+    budget = config.stable.force_mae_budget
+    start = next((r["force_mae_ev_per_angstrom"] for r in history), None)
+    dynamics = config.evaluation.dynamics
+    formula = experiment.system.formula
+    return ReportInput(
+        title=f"{formula}: stability of molecular dynamics",
+        formula=formula,
+        metrics=metrics,
+        stable_times={role: e.stable_time for role, e in evaluations.items()},
+        observables=_curves(experiment, evaluations),
+        history=history,
+        force_mae_budget=None if budget is None or start is None else budget * start,
+        movies=movies,
+        config_text=directory.config_path.read_text(encoding="utf-8"),
+        versions=directory.read_versions(),
+        wall_s=wall_s,
+        description=(
+            f"{config.evaluation.n_replicas} replicas of up to {config.evaluation.length_ps:g} ps "
+            f"at {dynamics.temperature_k:g} K ({dynamics.integrator}, {dynamics.dt_fs:g} fs); a "
+            f"bond {dynamics.bond_threshold:g} Å from its mean length counts as a failure. Start "
+            "structures, velocities and noise are the same for every model."
+        ),
+    )
+
+
+def _curves(
+    experiment: Experiment, evaluations: Mapping[str, Evaluation]
+) -> list[ObservableCurves]:
+    first = next(iter(evaluations.values()))
+    choice = experiment.config.evaluation.observables[0]
+    observable = choice.build(experiment.system, experiment.evaluation_reference.positions)
+    return [
+        ObservableCurves(
+            name=observable.name,
+            axis=first.reference.axis.tolist(),
+            axis_label=observable.axis_label,
+            value_label=observable.value_label,
+            reference=first.reference.mean.tolist(),
+            reference_stderr=first.reference.stderr.tolist(),
+            curves={
+                role: (e.curve.mean.tolist(), e.curve.stderr.tolist())
+                for role, e in evaluations.items()
+                if bool(e.curve.mean.isfinite().all())
+            },
+        )
+    ]

@@ -1,0 +1,130 @@
+"""``stablemd simulate``: plain replica MD with a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stablemd.config import RunConfig
+from stablemd.evaluation.survival import stable_time
+from stablemd.md import RecordedFrames, State, initial_state, simulate
+from stablemd.md.trajectory import open_trajectory
+from stablemd.rundir import RunDirectory
+from stablemd.stages import SIMULATE
+from stablemd.strict_json import plain, write_json
+from stablemd.workflows.experiment import prepare
+from stablemd.workflows.models import best_model, load_model
+from stablemd.workflows.reporter import SILENT, Reporter
+
+SUFFIXES = {"extxyz": ".extxyz", "hdf5": ".h5"}
+FRAMES_PER_WINDOW = 50
+"""Frames per replica that are held in memory before they are written."""
+
+
+def run_simulate(
+    config: RunConfig,
+    *,
+    model: Path | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Run replicas from the first test structures and write their trajectory.
+
+    Args:
+        config: sections ``data`` and ``simulation`` are read.
+        model: a model file; without it, the run's stable model, or the one that
+            training starts from.
+        overwrite: replace an earlier simulation.
+        reporter: told of progress.
+
+    Returns:
+        What the ``.json`` beside the trajectory holds: stable time and failures.
+
+    Raises:
+        ConfigError: there is no model, or an earlier simulation is in the way.
+        DataError: the data do not fit.
+    """
+    path = best_model(config) if model is None else model
+    experiment = prepare(config)
+    test, settings = experiment.require_test(), config.simulation
+    dynamics = settings.dynamics
+    potential = load_model(path, config, experiment.system.n_atoms)
+    directory = RunDirectory(config.out)
+    directory.start(config.to_values(), SIMULATE, overwrite=overwrite)
+    target = directory.trajectories / f"{path.stem}{SUFFIXES[settings.format]}"
+    reporter.begin(
+        f"Simulating {settings.n_replicas} replicas of {experiment.system.formula} with {path}",
+        f"Up to {settings.length_ps:g} ps at {dynamics.temperature_k:g} K; frames go to {target}.",
+    )
+    device = potential.device
+    system = experiment.system.to(device)
+    form = potential.for_sampling(system, test.positions[:8].to(device))
+    starts = torch.arange(settings.n_replicas) % len(test)
+    state = initial_state(
+        system,
+        test.positions[starts].to(device),
+        form,
+        temperature_k=dynamics.temperature_k,
+        seed=settings.seed,
+    )
+    integrator, detectors = dynamics.make_integrator(), dynamics.make_detectors(system)
+    n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
+    record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
+    failed_step = torch.full((settings.n_replicas,), -1, dtype=torch.int64)
+    details: list[str | None] = [None] * settings.n_replicas
+    with open_trajectory(target, experiment.system, dynamics.dt_fs) as writer:
+        for done in range(0, n_steps, record_every * FRAMES_PER_WINDOW):
+            if not bool(state.alive.any()):
+                break
+
+            def on_progress(step: int, n_running: int, done: int = done) -> None:
+                reporter.progress(f"{n_running} running", (done + step) / n_steps)
+
+            result = simulate(
+                form,
+                state,
+                integrator,
+                detectors,
+                system,
+                n_steps=min(record_every * FRAMES_PER_WINDOW, n_steps - done),
+                seed=settings.seed,
+                check_every=dynamics.check_every,
+                record_every=record_every,
+                on_progress=on_progress,
+            )
+            writer.write(_later(result.frames, done))
+            now = result.failed.cpu()
+            failed_step[now] = result.failed_step.cpu()[now] + done
+            details = [new or old for new, old in zip(result.details, details, strict=True)]
+            state = _frozen(result.state, state, result.failed)
+    reporter.end()
+    failed = failed_step >= 0
+    steps_alive = torch.where(failed, failed_step, n_steps)
+    length_ps = n_steps * dynamics.dt_fs * 1e-3
+    times = (steps_alive.double() * dynamics.dt_fs * 1e-3).numpy()
+    summary: dict[str, Any] = plain(
+        {
+            "model": path,
+            "trajectory": target,
+            "stable_time_ps": stable_time(times, failed.numpy(), length_ps).to_json(),
+            "failed_after_ps": [
+                float(t) if f else None for t, f in zip(times, failed, strict=True)
+            ],
+            "failures": details,
+        }
+    )
+    write_json(target.with_suffix(".json"), summary)
+    directory.finish(SIMULATE)
+    return summary
+
+
+def _later(frames: RecordedFrames, steps: int) -> RecordedFrames:
+    return replace(frames, step=frames.step + steps)
+
+
+def _frozen(state: State, before: State, failed: torch.Tensor) -> State:
+    """The state to go on from: what failed now or earlier stays as it is."""
+    return replace(state, alive=before.alive & ~failed.to(before.alive.device))

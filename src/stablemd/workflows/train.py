@@ -1,0 +1,186 @@
+"""``stablemd train``: StABlE Training, and the control beside it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from stablemd.config import RunConfig
+from stablemd.potentials import Potential
+from stablemd.potentials.files import save_potential
+from stablemd.rundir import RunDirectory
+from stablemd.stages import TRAIN
+from stablemd.training.control import train_control
+from stablemd.training.stable import StableResult, train_stable
+from stablemd.training.stable_settings import StableSettings
+from stablemd.workflows.experiment import Experiment, prepare
+from stablemd.workflows.models import load_model, start_model_path
+from stablemd.workflows.reporter import SILENT, Reporter
+from stablemd.workflows.run_log import RunLog
+
+
+def run_train(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Make a trained model stable; writes ``start.pt``, ``stable.pt`` and ``control.pt``.
+
+    Args:
+        config: sections ``data``, ``potential``, ``stable`` and ``control`` are read.
+        resume: continue from the checkpoint, if there is one.
+        overwrite: begin anew.
+        reporter: told of progress.
+
+    Returns:
+        The part ``train`` of metrics.json.
+
+    Raises:
+        ConfigError: there is no model to start from, or the run directory is taken.
+        DataError: the data do not fit.
+    """
+    experiment = prepare(config)
+    directory = RunDirectory(config.out)
+    is_begun = resume and directory.model("start").is_file()
+    path = directory.model("start") if is_begun else start_model_path(config)
+    potential = load_model(path, config, experiment.system.n_atoms)
+    continued = directory.start(config.to_values(), TRAIN, resume=resume, overwrite=overwrite)
+    if not (continued and is_begun):
+        save_potential(potential, directory.model("start"))
+    metrics = train_in(directory, experiment, potential, resume=continued, reporter=reporter)
+    directory.write_metrics(metrics, TRAIN)
+    directory.finish(TRAIN)
+    return metrics
+
+
+def train_in(
+    directory: RunDirectory,
+    experiment: Experiment,
+    potential: Potential,
+    *,
+    resume: bool,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Train in a run directory that holds ``start.pt``; see ``run_train``.
+
+    Args:
+        directory: the run directory, started.
+        experiment: data and configuration.
+        potential: the start model, trained in place.
+        resume: continue from the checkpoint, if there is one.
+        reporter: told of progress.
+
+    Returns:
+        Numbers of the training and the control.
+    """
+    config = experiment.config
+    result = _train(directory, experiment, potential, resume=resume, reporter=reporter)
+    save_potential(potential, directory.model("stable"))
+    metrics: dict[str, Any] = {
+        "candidates": [asdict(candidate) for candidate in result.candidates],
+        "chosen_cycle": result.chosen_cycle,
+        "chosen_steps": result.chosen_steps,
+        "optimizer_steps": result.optimizer_steps,
+        "stop_reason": result.stop_reason,
+        "wall_s": dict(result.wall_s),
+    }
+    if config.control:
+        n_steps = result.chosen_steps or result.optimizer_steps
+        begin = time.perf_counter()
+        _train_control(directory, experiment, n_steps, reporter)
+        metrics["control_steps"] = n_steps
+        metrics["wall_s"]["control"] = time.perf_counter() - begin
+    return metrics
+
+
+def _train(
+    directory: RunDirectory,
+    experiment: Experiment,
+    potential: Potential,
+    *,
+    resume: bool,
+    reporter: Reporter,
+) -> StableResult:
+    settings = experiment.config.stable
+    reporter.begin(
+        f"StABlE Training of {experiment.system.formula} with {settings.n_replicas} replicas",
+        "Simulate until replicas fail, set them back to shortly before their failures, and change "
+        "the force field until its averages there are those of the reference. Repeat.",
+    )
+    position = _Position(settings)
+    with RunLog(directory, TRAIN, reporter) as log:
+
+        def on_record(record: dict[str, Any]) -> None:
+            position.take(record)
+            log.append(record)
+
+        def on_progress(text: str, share: float) -> None:
+            reporter.progress(text, share, position.overall(share))
+
+        result = train_stable(
+            potential,
+            experiment.system,
+            experiment.train,
+            experiment.validation,
+            experiment.training_reference,
+            settings,
+            checkpoint=directory.checkpoint("stable"),
+            resume=resume,
+            on_record=on_record,
+            on_progress=on_progress,
+        )
+    reporter.end()
+    chosen = next(c for c in result.candidates if c.cycle == result.chosen_cycle)
+    reporter.note(
+        f"Ended: {result.stop_reason}. Best model: after {result.chosen_steps} of "
+        f"{result.optimizer_steps} steps, {chosen.n_failed} of {settings.n_replicas} replicas "
+        f"failed in {chosen.time_ps:.1f} ps."
+    )
+    return result
+
+
+def _train_control(
+    directory: RunDirectory, experiment: Experiment, n_steps: int, reporter: Reporter
+) -> None:
+    config = experiment.config
+    reporter.begin(
+        f"Control: {n_steps} steps on energies and forces alone",
+        "From the same start, to see whether more training by itself would have done it.",
+    )
+    potential = load_model(directory.model("start"), config, experiment.system.n_atoms)
+    if n_steps:
+        train_control(
+            potential,
+            experiment.system,
+            experiment.train,
+            config.stable,
+            n_steps,
+            on_progress=reporter.progress,
+        )
+    save_potential(potential, directory.model("control"))
+    reporter.end()
+
+
+class _Position:
+    """Where in the cycles a training is, to bound what may still come."""
+
+    def __init__(self, settings: StableSettings) -> None:
+        self._epochs = settings.max_learning_epochs
+        self._n_units = 1 + settings.max_cycles * (1 + self._epochs)
+        self._done = 0
+
+    def take(self, record: dict[str, Any]) -> None:
+        """A unit is done; a learning phase that ended early leaves out its other epochs."""
+        start = 1 + (record["cycle"] - 1) * (1 + self._epochs)
+        if record["phase"] == "simulate":
+            self._done = 1 if record["cycle"] == 0 else start + 1 + self._epochs
+        else:
+            ended = record.get("end_of_phase") is not None
+            self._done = start + (self._epochs if ended else record["epoch"])
+
+    def overall(self, share: float) -> float:
+        """Part of all units that are done, at most."""
+        return min((self._done + share) / self._n_units, 1.0)
