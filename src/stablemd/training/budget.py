@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stablemd.training.label_errors import LabelErrors
@@ -54,6 +55,8 @@ class ErrorBudget:
 def _share(value: float, start: float, factor: float) -> float:
     allowed_growth = (factor - 1.0) * start
     growth = value - start
+    if not math.isfinite(growth):
+        return float("inf")  # a comparison with NaN would pass for "within the budget"
     if growth <= 0.0:
         return 0.0
     return growth / allowed_growth if allowed_growth > 0.0 else float("inf")
