@@ -1,0 +1,206 @@
+"""A diatomic molecule whose model has a hole that its training frames do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import stablemd.data
+from stablemd import units
+from stablemd.data import Frames, read_frames
+from stablemd.md.settings import DynamicsSettings
+from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
+from stablemd.potentials.base import Potential, SamplingForm
+from stablemd.potentials.batch import Batch
+from stablemd.system import System
+from stablemd.training.stable_settings import StableSettings
+
+TEMPERATURE_K = 500.0
+LENGTH, STIFFNESS = 1.0, 4.0
+HOLE, HOLE_WIDTH = 1.5, 0.25
+"""The hole covers 1.25 to 1.75 Å; the labelled frames end at 1.24 Å."""
+
+
+def bond_energy(r: Tensor, stiffness: Tensor, length: Tensor, depth: Tensor) -> Tensor:
+    inside = (1.0 - ((r - HOLE) / HOLE_WIDTH).square()).clamp_min(0.0)
+    return 0.5 * stiffness * (r - length).square() - depth * inside.square()
+
+
+class HoledBond(Potential):
+    """U(r) = stiffness/2 (r - length)² - depth (1 - ((r - 1.5)/0.25)²)², the last within the hole.
+
+    The truth has no hole.  No labelled frame reaches it, so energies and forces
+    say nothing about ``depth``: dynamics alone does.  The trainable numbers are
+    scaled so that one rate suits all three.
+    """
+
+    def __init__(
+        self, stiffness: float = STIFFNESS, length: float = LENGTH, depth: float = 0.0
+    ) -> None:
+        super().__init__()
+        scaled = [(stiffness / STIFFNESS - 1.0) / 0.1, (length - LENGTH) / 0.005, depth / 4.0]
+        self.scaled = nn.Parameter(torch.tensor(scaled, dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros((), dtype=torch.float64))
+
+    shift: Tensor
+
+    @property
+    def constants(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Stiffness (eV/Å²), length (Å) and depth (eV)."""
+        a, b, c = self.scaled
+        return STIFFNESS * (1.0 + 0.1 * a), LENGTH + 0.005 * b, 4.0 * c
+
+    def local_energies(self, batch: Batch) -> Tensor:
+        i, j = batch.pairs
+        r = (batch.positions[i] - batch.positions[j]).norm(dim=1)
+        half = 0.5 * bond_energy(r, *self.constants)
+        local = half.new_zeros(len(batch.positions)) + self.shift
+        return local.index_add(0, i, half).index_add(0, j, half)
+
+    def shift_energies(self, shift: float) -> None:
+        self.shift += shift
+
+    def for_sampling(self, system: System, reference: Tensor | None = None) -> SamplingForm:
+        return HoledBondSampling(self)
+
+
+class HoledBondSampling(SamplingForm):
+    """The same in closed form: no autograd, so that thousands of steps take a second."""
+
+    def __init__(self, potential: HoledBond) -> None:
+        self._constants = tuple(c.detach().clone() for c in potential.constants)
+        self._shift = potential.shift.clone()
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        stiffness, length, depth = self._constants
+        vectors = positions[:, 1] - positions[:, 0]
+        r = vectors.norm(dim=1)
+        u = (r - HOLE) / HOLE_WIDTH
+        inside = (1.0 - u.square()).clamp_min(0.0)
+        slope = stiffness * (r - length) + 4.0 / HOLE_WIDTH * depth * u * inside
+        pull = (slope / r)[:, None] * vectors
+        return (
+            bond_energy(r, stiffness, length, depth) + 2.0 * self._shift,
+            torch.stack([pull, -pull], dim=1),
+        )
+
+
+def thermal_frames(n: int, seed: int) -> Frames:
+    """Frames near the true equilibrium (|r - 1| < 0.24 Å), with labels of the truth."""
+    generator = torch.Generator().manual_seed(seed)
+    width = (units.KB * TEMPERATURE_K / STIFFNESS) ** 0.5
+    stretch = width * torch.randn(4 * n, generator=generator, dtype=torch.float64)
+    stretch = stretch[stretch.abs() < 0.24][:n]
+    direction = torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    half = 0.5 * (LENGTH + stretch)[:, None] * direction
+    positions = torch.stack([-half, half], dim=1)
+    system = System.create(["H", "H"])
+    energies, forces = HoledBond().energy_and_forces(system, positions)
+    return Frames(system.numbers, positions, energies, forces, source="toy")
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The molecule, its labelled frames, and models of it."""
+
+    system: System
+    train: Frames
+    validation: Frames
+    reference: Frames
+
+    @staticmethod
+    def model(depth: float = 1.0, stiffness: float = 4.3, length: float = 1.0) -> HoledBond:
+        """A model with a hole and slightly wrong forces elsewhere."""
+        return HoledBond(stiffness=stiffness, length=length, depth=depth)
+
+    @staticmethod
+    def frames(n: int, seed: int) -> Frames:
+        return thermal_frames(n, seed)
+
+    @staticmethod
+    def settings(**changes: Any) -> StableSettings:
+        """Settings that repair the hole, with some of them changed."""
+        base: dict[str, Any] = {
+            "dynamics": DynamicsSettings(
+                temperature_k=TEMPERATURE_K,
+                dt_fs=2.0,
+                integrator="langevin",
+                friction_per_ps=10.0,
+                tau_fs=20.0,
+                check_every=5,
+                bond_threshold=0.5,
+                max_temperature_k=30_000.0,
+            ),
+            "n_replicas": 24,
+            "simulation_steps": 150,
+            "max_windows": 2,
+            "max_failed": 0.75,
+            "target_failed": 0.0,
+            "rewind_steps": 20,
+            "failing_share": 0.75,
+            "learning_steps": 50,
+            "record_every": 5,
+            "max_cycles": 4,
+            "max_learning_epochs": 8,
+            "observables": (
+                DistanceDistributionSettings(r_max=3.0, n_bins=60, loss="mse", weight=0.1),
+                BondExcessSettings(margin=1.0, loss="integrated_absolute", weight=1.0),
+            ),
+            "label_weight": 300.0,
+            "anchor_weight": 1.0,
+            "anchor_every": 25,
+            "label_batch_size": 16,
+            "optimizer": "adam",
+            "learning_rate": 0.02,
+            "gradient_clip": 1.0,
+            "steps_per_epoch": 2,
+            "min_n_eff": 0.3,
+            "max_n_eff_loss": 0.1,
+            "plateau_factor": 0.5,
+            "plateau_patience": 5,
+            "max_reductions": 2,
+            "force_mae_budget": 1.1,
+            "energy_mae_budget": None,
+            "max_backward_frames": 64,
+            "chunk_size": 64,
+            "seed": 0,
+        }
+        return StableSettings(**{**base, **changes})
+
+
+@pytest.fixture(scope="session")
+def toy() -> Toy:
+    frames = thermal_frames(112, seed=1)
+    system = System.create(["H", "H"], bonds=[[0, 1]], bond_lengths=[LENGTH])
+    return Toy(
+        system=system,
+        train=frames.select(slice(0, 32)),
+        validation=frames.select(slice(32, 64)),
+        reference=frames.select(slice(64, None)),
+    )
+
+
+@pytest.fixture(scope="session")
+def ethanol_frames() -> Frames:
+    """Labelled ethanol structures of the package, decorrelated, at 500 K."""
+    path = Path(stablemd.data.__file__).parents[1] / "demo" / "data" / "ethanol_gfn2_500K.npz"
+    return read_frames(path).select(slice(0, None, 40))
+
+
+@pytest.fixture(scope="session")
+def without_wall_time() -> Callable[[Any], Any]:
+    """Strips everything measured by a clock from nested records, so that runs can be compared."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k != "wall_s"}
+        return [strip(v) for v in value] if isinstance(value, list | tuple) else value
+
+    return strip
