@@ -32,15 +32,23 @@ for _command in (demo, pretrain, train, evaluate, simulate, report, info):
     app.command(no_args_is_help=_command in (pretrain, train, evaluate, simulate, report))(_command)
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from stablemd.versions import package_version
 
         typer.echo(f"stablemd {package_version('stablemd')}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,6 @@ from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.md.settings import DynamicsSettings
 from stablemd.potentials import POTENTIALS
 from stablemd.settings import Settings
-from stablemd.strict_json import plain
 from stablemd.training.pretrain import PretrainSettings
 from stablemd.training.stable_settings import StableSettings
 
@@ -144,7 +144,10 @@ class RunConfig(Settings):
         None, description="threads of compiled sampling on the CPU; null: all cores"
     )
     seed: NonNegativeInt = Field(0, description="of every section that has no seed of its own")
-    out: Path = Field(Path("runs/run"), description="folder of the results")
+    out: Path = Field(
+        Path("runs/run"),
+        description="folder of the results; load_config makes it runs/<name of the file> by default",
+    )
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], source: str = "configuration") -> RunConfig:
@@ -158,7 +161,7 @@ class RunConfig(Settings):
             ConfigError: unknown keys, wrong types or impossible values, all of them
                 named with their dotted key, the value and what is allowed.
         """
-        filled = _share(plain(values))
+        filled = _share(deepcopy(dict(values)))
         refuse_misplaced_booleans(cls, filled, source)
         try:
             config = cls.model_validate(filled)

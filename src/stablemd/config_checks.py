@@ -77,7 +77,7 @@ def _contradictions(config: RunConfig) -> Iterator[str]:
     length_fs = 1000.0 * evaluation.length_ps
     if evaluation.discard_fs + evaluation.record_every_fs > length_fs:
         yield (
-            f"evaluation.discard_fs is {evaluation.discard_fs:g} and evaluation.record_every_fs "
+            f"evaluation.discard_fs is {evaluation.discard_fs:.10g} and evaluation.record_every_fs "
             f"is {evaluation.record_every_fs:g}; expected less than evaluation.length_ps = "
             f"{evaluation.length_ps:g} ps together, or no frame is left for the observables"
         )

@@ -115,10 +115,10 @@ class ConfigSchema:
             return ", or ".join(self.describe(option) for option in node["anyOf"])
         node = self.resolve(node)
         if "discriminator" in node:
-            kinds = " or ".join(node["discriminator"]["mapping"])
+            kinds = _alternatives(list(node["discriminator"]["mapping"]))
             return f"a section with name: {kinds}"
         if "enum" in node:
-            return " or ".join(str(value) for value in node["enum"])
+            return _alternatives([str(value) for value in node["enum"]])
         if "const" in node:
             return str(node["const"])
         kind = node.get("type")
@@ -136,6 +136,10 @@ class ConfigSchema:
             return f"a section with keys {', '.join(keys)}" if keys else "keys with values"
         words = {"string": "text", "boolean": "true or false", "null": "null"}
         return words.get(str(kind), "another value")
+
+
+def _alternatives(words: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _bounds(node: Node) -> str:

@@ -1,0 +1,91 @@
+"""Write the keys in docs/configuration.md from the settings, so that the two can't disagree.
+
+python scripts/make_configuration_docs.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stablemd.config import RunConfig
+from stablemd.config_checks import hyperparameter_model
+from stablemd.config_schema import ConfigSchema, Node
+from stablemd.potentials import POTENTIALS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+
+SECTIONS = {
+    "data": "Reference structures, how they are split, and which atoms are bonded.",
+    "potential": "Which architecture, or which trained model to start from.",
+    "dynamics": "Thermostat, time step and stability criterion, common to `stable`, `evaluation` "
+    "and `simulation`. Each of them has a section `dynamics` with the same keys, where single "
+    "keys can be set otherwise.",
+    "pretrain": "`stablemd pretrain`: training on energies and forces.",
+    "stable": "`stablemd train`: StABlE Training.",
+    "evaluation": "`stablemd evaluate`.",
+    "simulation": "`stablemd simulate`.",
+}
+
+MARKER = "<!-- From here on written by scripts/make_configuration_docs.py. -->\n"
+
+
+def page() -> str:
+    """The text of docs/configuration.md: its own introduction, then all keys."""
+    introduction = PAGE.read_text(encoding="utf-8").split(MARKER)[0]
+    schema = ConfigSchema(RunConfig)
+    leaves = list(schema.leaves())
+    top = [(key, node) for key, node in leaves if "." not in key]
+    parts = [introduction + MARKER, "## General\n", *_table(schema, top)]
+    for section, text in SECTIONS.items():
+        mine = [
+            (key.removeprefix(f"{section}."), node)
+            for key, node in leaves
+            if key.startswith(f"{section}.") and not (section != "dynamics" and ".dynamics." in key)
+        ]
+        parts += [f"\n## {section}\n", text + "\n", *_table(schema, mine)]
+        if section == "potential":
+            parts += _hyperparameters()
+    parts.append("\n## Observables\n")
+    parts.append("`stable.observables` and `evaluation.observables` are lists of such sections.")
+    for name, node in _observables(schema):
+        rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
+        parts += [f"\n`name: {name}` – {node['description']}\n", *_table(schema, rows)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _hyperparameters() -> Iterator[str]:
+    for name in POTENTIALS:
+        schema = ConfigSchema(hyperparameter_model(name))
+        yield f"\n`hyperparameters` of `name: {name}`:\n"
+        yield "| key | value | default |\n|---|---|---|"
+        for key, node in schema.leaves():
+            yield f"| `{key}` | {schema.describe(node)} | {_default(node)} |"
+
+
+def _observables(schema: ConfigSchema) -> list[tuple[str, Node]]:
+    node = schema.resolve(schema.root["properties"]["stable"])["properties"]["observables"]
+    kinds = node["items"]["discriminator"]["mapping"]
+    return [(name, schema.resolve(node["items"], name)) for name in kinds]
+
+
+def _table(schema: ConfigSchema, rows: list[tuple[str, Any]]) -> Iterator[str]:
+    yield "| key | value | default | meaning |\n|---|---|---|---|"
+    for key, node in rows:
+        meaning = node.get("description", "").replace("|", "\\|")
+        yield f"| `{key}` | {schema.describe(node)} | {_default(node)} | {meaning} |"
+
+
+def _default(node: Node) -> str:
+    if "default" not in node:
+        return "" if "default_factory" in node or node.get("type") == "object" else "required"
+    value = node["default"]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(f"`{entry['name']}`" for entry in value)
+    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
