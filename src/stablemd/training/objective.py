@@ -161,6 +161,8 @@ class StableObjective:
     def step(self, epoch: EpochFrames) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it."""
         settings = self._settings
+        if len(epoch.energies) < 2:
+            return None  # every replica failed before its first frame was recorded
         if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
             return None
         self.optimizer.zero_grad(set_to_none=True)
@@ -270,7 +272,7 @@ class StableObjective:
             self._follow(RATE_GROWTH if share == 1.0 else max(share, RATE_CUT))
             self.centre_energies()
             return share
-        self._move(before, proposed, 0.0)
+        self._put(before)
         self._follow(SHRINK_FACTORS[-1])
         return 0.0
 
@@ -278,10 +280,13 @@ class StableObjective:
         low, high = RATE_SCALE_RANGE
         self.rate_scale = min(max(self.rate_scale * factor, low), high)
 
-    @torch.no_grad()
     def _move(self, before: list[Tensor], proposed: list[Tensor], share: float) -> None:
-        for parameter, start, change in zip(self._parameters, before, proposed, strict=True):
-            parameter.copy_(start + share * change)
+        self._put([start + share * p for start, p in zip(before, proposed, strict=True)])
+
+    @torch.no_grad()
+    def _put(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.copy_(value)
 
     def _form(self) -> SamplingForm:
         return self._potential.for_sampling(self._system)
