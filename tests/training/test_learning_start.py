@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stablemd import units
+from stablemd.md import State
+from stablemd.md.velocities import (
+    degrees_of_freedom,
+    kinetic_temperature,
+    maxwell_boltzmann_momenta,
+)
+from stablemd.system import System
+from stablemd.training.learning_start import learning_start
+
+TEMPERATURE_K = 500.0
+WATER = System.create(["O", "H", "H"])
+
+
+def thermal_state(n_replicas: int, step: int = 700) -> State:
+    """Replicas at distinguishable positions with canonical momenta."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.arange(n_replicas)
+    momenta = maxwell_boltzmann_momenta(WATER, TEMPERATURE_K, 11, ids)
+    positions = torch.randn(n_replicas, 3, 3, generator=generator, dtype=torch.float64)
+    return State(
+        positions=positions,
+        momenta=momenta,
+        forces=-positions,
+        energies=positions.square().sum((1, 2)),
+        replica_ids=ids,
+        step=step,
+        alive=torch.ones(n_replicas, dtype=torch.bool),
+        thermostat={"xi": torch.randn(n_replicas, 2, generator=generator, dtype=torch.float64)},
+    )
+
+
+def equal_replicas(a: State, b: State) -> torch.Tensor:
+    """Which replicas are the same to the bit in everything but their identity, (R,) bool."""
+    same = torch.ones(a.n_replicas, dtype=torch.bool)
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("positions", "momenta", "forces", "energies")]
+    pairs += [(a.thermostat[k], b.thermostat[k]) for k in a.thermostat]
+    for x, y in pairs:
+        same &= (x == y).reshape(a.n_replicas, -1).all(dim=1)
+    return same
+
+
+@pytest.mark.parametrize(
+    ("share", "n_failed", "n_copies"), [(0.75, 4, 20), (0.5, 3, 13), (1.0, 1, 31)]
+)
+def test_copies_fill_the_wanted_share(toy, share: float, n_failed: int, n_copies: int) -> None:
+    rewound = thermal_state(32)
+    failed = torch.tensor([3, 8, 17, 30])[:n_failed]
+    start = learning_start(rewound, failed, WATER, toy.settings(failing_share=share))
+    sources = rewound.positions[failed]
+    matches = (start.positions[:, None] == sources[None]).flatten(2).all(dim=2)
+    near_failure = matches.any(dim=1)
+    assert int(near_failure.sum()) == round(share * 32) == n_failed + n_copies
+    per_source = matches.sum(dim=0)  # every failure gets its part
+    assert int(per_source.max() - per_source.min()) <= 1
+    assert bool(start.alive.all()) and start.step == rewound.step
+    copied = near_failure.clone()
+    copied[failed] = False
+    origin = failed[matches.int().argmax(dim=1)]
+    assert torch.equal(start.forces[copied], rewound.forces[origin[copied]])
+    assert torch.equal(start.energies[copied], rewound.energies[origin[copied]])
+    assert torch.equal(start.thermostat["xi"][copied], rewound.thermostat["xi"][origin[copied]])
+
+
+def test_failed_and_remaining_replicas_are_untouched_and_identities_stay(toy) -> None:
+    rewound = thermal_state(32)
+    failed = torch.tensor([3, 8, 17, 30])
+    start = learning_start(rewound, failed, WATER, toy.settings(failing_share=0.75))
+    same = equal_replicas(start, rewound)
+    assert bool(same[failed].all())
+    assert int(same.sum()) == 32 - 20
+    assert torch.equal(start.replica_ids, rewound.replica_ids)
+    assert len(start.replica_ids.unique()) == 32
+
+
+@pytest.mark.parametrize(("share", "failed"), [(0.75, []), (0.0, [1, 2]), (0.1, [1, 2, 3, 4, 5])])
+def test_nothing_is_copied_where_nothing_failed_or_enough_did(
+    toy, share: float, failed: list[int]
+) -> None:
+    rewound = thermal_state(32)
+    index = torch.tensor(failed, dtype=torch.int64)
+    start = learning_start(rewound, index, WATER, toy.settings(failing_share=share))
+    assert bool(equal_replicas(start, rewound).all())
+
+
+def test_copies_keep_the_canonical_distribution_of_momenta(toy) -> None:
+    """Mixing p = sqrt(1 - a²) p_old + a p_fresh keeps mean and variance of every component."""
+    n = 6000
+    rewound = thermal_state(n)
+    failed = torch.arange(0, n, 2)
+    start = learning_start(rewound, failed, WATER, toy.settings(failing_share=1.0))
+    copies = torch.arange(1, n, 2)
+    momenta = start.momenta[copies]
+    n_dof = degrees_of_freedom(3, com_fixed=True)
+    temperature = kinetic_temperature(momenta, WATER.masses, n_dof)
+    # var(T)/T² = 2/n_dof: standard error of the mean over 3000 copies
+    tolerance = 4.0 * TEMPERATURE_K * (2.0 / n_dof / len(copies)) ** 0.5
+    assert abs(float(temperature.mean()) - TEMPERATURE_K) < tolerance
+    expected_spread = TEMPERATURE_K * (2.0 / n_dof) ** 0.5
+    assert float(temperature.std()) == pytest.approx(expected_spread, rel=0.06)
+    assert float(momenta.sum(dim=1).abs().max()) < 1e-12  # the centre of mass stays at rest
+
+
+def test_copies_of_one_failure_differ_but_remember_it(toy) -> None:
+    """What is kept of the source (share m) and what is fresh (variance v): m² + v = 1."""
+    n = 4000
+    rewound = thermal_state(n)
+    start = learning_start(rewound, torch.tensor([5]), WATER, toy.settings(failing_share=1.0))
+    scale = (units.KB * TEMPERATURE_K * WATER.masses).sqrt()[:, None]
+    copies = start.momenta[torch.arange(n) != 5] / scale
+    source = rewound.momenta[5] / scale
+    assert len(copies.flatten(1).unique(dim=0)) == n - 1
+    mean = copies.mean(dim=0)
+    memory = float((mean * source).sum() / source.square().sum())
+    fresh = float((copies - mean).square().sum((1, 2)).mean()) / degrees_of_freedom(3, True)
+    assert memory**2 + fresh == pytest.approx(1.0, abs=0.03)
+    assert 0.02 < fresh < 0.9
+
+
+def test_the_draws_are_those_of_the_step_and_not_of_start_velocities(toy) -> None:
+    settings = toy.settings(failing_share=1.0)
+    failed = torch.tensor([0])
+    first = learning_start(thermal_state(8, step=700), failed, WATER, settings)
+    again = learning_start(thermal_state(8, step=700), failed, WATER, settings)
+    later = learning_start(thermal_state(8, step=800), failed, WATER, settings)
+    assert bool(equal_replicas(first, again).all())
+    assert equal_replicas(first, later).tolist() == [True] + [False] * 7
+    # What was added to each copy is not a multiple of the velocities that the
+    # same replica would start with at this step.
+    state = thermal_state(8, step=700)
+    fresh = maxwell_boltzmann_momenta(
+        WATER, TEMPERATURE_K, settings.seed, state.replica_ids, step=700
+    )
+    for replica in range(1, 8):
+        a, b = first.momenta[replica].flatten(), state.momenta[0].flatten()
+        c = fresh[replica].flatten()
+        basis = torch.stack([b, c], dim=1)
+        residual = a - basis @ torch.linalg.lstsq(basis, a).solution
+        assert float(residual.norm()) > 1e-3 * float(a.norm())
