@@ -146,7 +146,7 @@ class RunConfig(Settings):
     seed: NonNegativeInt = Field(0, description="of every section that has no seed of its own")
     out: Path = Field(
         Path("runs/run"),
-        description="folder of the results; load_config makes it runs/<name of the file> by default",
+        description="folder of the results; for a file, runs/<its name> by default",
     )
 
     @classmethod

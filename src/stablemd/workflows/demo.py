@@ -13,6 +13,7 @@ from stablemd.demo import CONFIG_PATH
 from stablemd.potentials.files import save_potential
 from stablemd.rundir import RunDirectory
 from stablemd.stages import DEMO, EVALUATE, TRAIN
+from stablemd.training.label_errors import energy_and_force_mae
 from stablemd.workflows.evaluate import conclude, evaluate_model, training_wall_s
 from stablemd.workflows.experiment import prepare
 from stablemd.workflows.models import load_model, models_by_role
@@ -62,10 +63,14 @@ def run_demo(config: RunConfig, *, reporter: Reporter = SILENT) -> dict[str, Any
     if DEMO.name in directory.stages():
         reporter.note(f"{config.out} holds an earlier demo; it is replaced.")
     directory.start(config.to_values(), DEMO, overwrite=True)
+    mae = energy_and_force_mae(
+        potential, experiment.system, experiment.validation
+    ).force_mae_ev_per_angstrom
     reporter.note(
         f"A SchNet of {potential.n_parameters:,} parameters was trained on "
         f"{len(experiment.train)} structures of {experiment.system.formula}: too few, as happens "
-        "where labels are expensive. Its force errors look harmless. Is its dynamics?"
+        f"where labels are expensive. Its force MAE on others is {mae:.3f} eV/Å. Is its dynamics "
+        "stable?"
     )
     save_potential(potential, directory.model("start"))
     wall: dict[str, float] = {"prepare": time.perf_counter() - begin}
