@@ -233,7 +233,9 @@ class StableRun:
                 record_every=s.anchor_every if s.anchor_weight > 0.0 else 0,
                 rewind_steps=s.rewind_steps or s.simulation_steps,
                 on_progress=self._progress(
-                    f"cycle {self._cycle}: simulating", window / s.max_windows, 1 / s.max_windows
+                    f"cycle {self._cycle}: simulating",
+                    window / s.max_windows,
+                    1.0 / (s.max_windows * s.simulation_steps),
                 ),
             )
             failed = result.failed.to(state.alive.device)
@@ -314,7 +316,9 @@ class StableRun:
             check_every=s.dynamics.check_every,
             record_every=s.record_every,
             on_progress=self._progress(
-                f"cycle {self._cycle}, epoch {self._epoch + 1}: sampling", 0.0, 1.0
+                f"cycle {self._cycle}, epoch {self._epoch + 1}: sampling",
+                0.0,
+                1.0 / s.learning_steps,
             ),
         )
         self._md_step = result.state.step
@@ -365,14 +369,15 @@ class StableRun:
             self._objective.learning_rate *= s.plateau_factor
         return None
 
-    def _progress(self, text: str, done: float, share: float) -> Callable[[int, int], None] | None:
+    def _progress(
+        self, text: str, done: float, per_step: float
+    ) -> Callable[[int, int], None] | None:
         if self._on_progress is None:
             return None
-        report, dynamics = self._on_progress, self._settings
-        n_steps = dynamics.learning_steps if share == 1.0 else dynamics.simulation_steps
+        report = self._on_progress
 
         def call(step: int, n_running: int) -> None:
-            report(f"{text}, {n_running} running", done + share * step / n_steps)
+            report(f"{text}, {n_running} running", done + per_step * step)
 
         return call
 
@@ -414,4 +419,6 @@ class StableRun:
 def _keep_frozen(earlier: State, later: State, was_alive: Tensor) -> State:
     """``later``, but replicas that were frozen already stay where they were rewound to."""
     frozen = torch.nonzero(~was_alive).flatten()
+    if not len(frozen):
+        return later  # the first ``earlier`` has no thermostat variables yet
     return later.scatter(frozen, replace(earlier.select(frozen), step=later.step))
