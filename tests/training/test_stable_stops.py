@@ -1,0 +1,103 @@
+"""Every rule that ends a training, on a model that never becomes stable."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import stablemd.training.stable
+from stablemd.md import SimulationResult, simulate
+from stablemd.training.plateau import Plateau
+from stablemd.training.stable import StableResult, train_stable
+from stablemd.training.stable_settings import StableSettings
+
+
+def train(toy, settings: StableSettings) -> tuple[StableResult, list[dict[str, Any]]]:
+    records: list[dict[str, Any]] = []
+    result = train_stable(
+        toy.model(), toy.system, toy.train, toy.validation, toy.reference, settings,
+        on_record=records.append,
+    )  # fmt: skip
+    return result, records
+
+
+def hopeless(toy, **changes: Any) -> StableSettings:
+    """Thermal motion counts as a failure."""
+    dynamics = toy.settings().dynamics.model_copy(update={"bond_threshold": 0.12})
+    base: dict[str, Any] = {
+        "dynamics": dynamics, "n_replicas": 8, "simulation_steps": 60, "max_windows": 1,
+        "learning_steps": 40, "rewind_steps": 10, "failing_share": 1.0, "force_mae_budget": 1.0,
+    }  # fmt: skip
+    return toy.settings(**{**base, **changes})
+
+
+def test_cycles_and_learning_epochs_end_at_their_maximum(toy) -> None:
+    settings = hopeless(toy, max_cycles=2, max_learning_epochs=3, plateau_patience=50)
+    result, records = train(toy, settings)
+    assert result.stop_reason == "max_cycles = 2 used up"
+    assert [r["phase"] for r in records] == ["simulate", *["learn"] * 3] * 2 + ["simulate"]
+    learning = [r for r in records if r["phase"] == "learn"]
+    assert [r["epoch"] for r in learning] == [1, 2, 3, 1, 2, 3]
+    ends = [r["end_of_phase"] for r in learning]
+    assert ends == [None, None, "max_learning_epochs = 3 used up"] * 2
+
+
+def test_the_learning_rate_is_reduced_on_a_plateau_until_the_phase_ends(toy) -> None:
+    settings = hopeless(
+        toy, max_cycles=2, max_learning_epochs=50, plateau_patience=2, plateau_factor=0.5,
+        max_reductions=2,
+    )  # fmt: skip
+    _, records = train(toy, settings)
+    for cycle in (1, 2):
+        learning = [r for r in records if r["phase"] == "learn" and r["cycle"] == cycle]
+        plateau, rate = Plateau(0.5, 2), settings.learning_rate
+        for record in learning:
+            if plateau.step(record["failed_fraction"]) and plateau.n_reductions <= 2:
+                rate *= 0.5
+            assert record["learning_rate"] == pytest.approx(rate)
+        assert plateau.n_reductions == 3
+        assert learning[-1]["end_of_phase"] == (
+            "the learning rate was reduced 2 times without progress"
+        )
+        assert all(r["end_of_phase"] is None for r in learning[:-1])
+        assert learning[-1]["steps"] == []
+
+
+@pytest.mark.parametrize("limit_s", [0.5, 1.5, 4.5])
+def test_the_clock_ends_it_once_the_present_model_is_measured(
+    toy, monkeypatch: pytest.MonkeyPatch, limit_s: float
+) -> None:
+    """By a clock that goes on by a second for every simulation."""
+    now = 0.0
+
+    def slow_simulate(*args: Any, **options: Any) -> SimulationResult:
+        nonlocal now
+        now += 1.0
+        return simulate(*args, **options)
+
+    monkeypatch.setattr(stablemd.training.stable, "simulate", slow_simulate)
+    clock = SimpleNamespace(perf_counter=lambda: now)
+    monkeypatch.setattr(stablemd.training.stable, "time", clock)
+    settings = hopeless(toy, max_minutes=limit_s / 60.0, max_cycles=9, force_mae_budget=None)
+    result, records = train(toy, settings)
+    assert result.stop_reason.startswith("max_minutes = ")
+    spent = 0.0
+    within = 0
+    for record in records:
+        spent += sum(record["wall_s"].values())
+        within += spent <= limit_s
+    rest = [r["phase"] for r in records[within:]]
+    assert rest in (["simulate"], ["learn", "simulate"])
+    assert within == int(limit_s)
+    assert result.candidates[-1].steps == result.optimizer_steps
+
+
+def test_a_simulation_phase_ends_once_enough_have_failed(toy) -> None:
+    settings = hopeless(toy, max_cycles=1, max_learning_epochs=1, max_windows=5, max_failed=0.5)
+    result, records = train(toy, settings)
+    window_ps = 60 * 0.002
+    assert result.candidates[0].n_failed >= 4
+    assert result.candidates[0].time_ps < 8 * 2 * window_ps
+    assert records[0]["n_force_evaluations"] <= 8 * 60 * 2
