@@ -14,11 +14,14 @@ from torch import Tensor, nn
 import stablemd.data
 from stablemd import units
 from stablemd.data import Frames, read_frames
+from stablemd.md import RecordedFrames
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
 from stablemd.system import System
+from stablemd.training.objective import StableObjective
+from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.stable_settings import StableSettings
 
 TEMPERATURE_K = 500.0
@@ -173,6 +176,25 @@ class Toy:
             "seed": 0,
         }
         return StableSettings(**{**base, **changes})
+
+    def objective(self, model: Potential, **changes: Any) -> StableObjective:
+        """A training's objective, by settings with some of them changed."""
+        settings = self.settings(**changes)
+        target = ObservableTarget(self.system, self.reference.positions, settings.observables)
+        return StableObjective(model, self.system, self.train, self.validation, target, settings)
+
+    def sampled(self, model: Potential, n: int = 240) -> RecordedFrames:
+        """Independent frames of the model's ensemble with 0.7 < r < 1.45 Å, 24 replicas."""
+        generator = torch.Generator().manual_seed(5)
+        grid = torch.linspace(0.7, 1.45, 2001, dtype=torch.float64)
+        line = torch.zeros(2001, 2, 3, dtype=torch.float64)
+        line[:, 1, 0] = grid
+        energies, _ = model.for_sampling(self.system)(line)
+        beta = units.beta(TEMPERATURE_K)
+        density = grid.square() * torch.exp(-beta * (energies - energies.min()))
+        positions = line[torch.multinomial(density, n, replacement=True, generator=generator)]
+        replica = torch.arange(n) % 24
+        return RecordedFrames(positions, torch.zeros(n, dtype=torch.float64), replica, 5 * replica)
 
 
 @pytest.fixture(scope="session")
