@@ -25,7 +25,7 @@ class BondExcess(Observable):
 
     Raises:
         SystemDefinitionError: the system has no bonds.
-        ConfigError: the tolerance is not positive.
+        ConfigError: a tolerance is not positive, or there is not one per bond.
     """
 
     name = "bond_excess"
@@ -39,11 +39,14 @@ class BondExcess(Observable):
                 "bond_lengths, or supervise with distance_distribution alone"
             )
         per_bond = torch.as_tensor(tolerance, dtype=torch.float64, device=system.device)
-        if per_bond.ndim > 1 or not bool(((per_bond > 0.0) & per_bond.isfinite()).all()):
+        n_bonds = len(system.bonds)
+        fits = per_bond.ndim == 0 or per_bond.shape == (n_bonds,)
+        if not fits or not bool(((per_bond > 0.0) & per_bond.isfinite()).all()):
             raise ConfigError(
-                f"tolerance must be a positive length in Å, or one per bond, got {tolerance}"
+                f"tolerance must be a positive length in Å, or one for each of {n_bonds} bonds, "
+                f"got {tolerance}"
             )
-        self.tolerance = per_bond.expand(len(system.bonds))
+        self.tolerance = per_bond.expand(n_bonds)
         self.axis = torch.arange(len(system.bonds), dtype=torch.float64, device=system.device)
         self._first, self._second = system.bonds.T
         self._lengths = system.bond_lengths
