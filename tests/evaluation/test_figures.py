@@ -85,6 +85,17 @@ def test_training_figures_draw_what_the_log_holds(report_input: ReportInput) -> 
     np.testing.assert_allclose(simulated.get_ydata(), [0.5, 0.5 / 6])
 
 
+def test_no_legend_of_a_training_figure_lies_on_its_points(report_input: ReportInput) -> None:
+    figures = training_figures(list(report_input.history) * 8, 0.1287)
+    with_legend = {name: f.axes[0] for name, f in figures.items() if f.axes[0].get_legend()}
+    assert set(with_legend) == {"failed_fraction", "gradient_norms"}
+    for axes in with_legend.values():
+        axes.figure.canvas.draw()
+        legend = axes.get_legend().get_window_extent()  # type: ignore[union-attr]
+        assert legend.y0 >= axes.get_window_extent().y1
+        assert legend.y1 <= axes.figure.bbox.y1
+
+
 def test_training_figures_of_partial_logs() -> None:
     assert training_figures([]) == {}
     assert training_figures([{"phase": "learn", "steps": []}]) == {}

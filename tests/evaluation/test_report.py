@@ -12,7 +12,7 @@ import torch
 from stablemd.errors import DataError
 from stablemd.evaluation.metrics import EvaluationMetrics, compare
 from stablemd.evaluation.report import ReportInput, render_report, write_report
-from stablemd.evaluation.report_text import duration, headline, number
+from stablemd.evaluation.report_text import duration, headline, number, table
 from stablemd.evaluation.survival import stable_time
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
@@ -167,6 +167,22 @@ def test_text_is_escaped(report_input: ReportInput) -> None:
     assert "<i>x" not in html
     assert "a &lt; b" in html
     assert "&lt;kelvin&gt; &amp; so on" in html
+
+
+def test_formula_stands_once_above_the_headline(report_input: ReportInput) -> None:
+    for title in ("C2H6O: stability", "Ethanol at 500 K"):
+        page = parsed(render_report(replace(report_input, title=title)))
+        header = "".join(page.text["header"])
+        assert header.count("C₂H₆O") == 1
+        assert "C2H6O" not in header
+
+
+def test_an_error_and_its_standard_error_have_the_same_decimals(
+    report_input: ReportInput,
+) -> None:
+    _, rows = table(report_input.metrics)
+    (cells,) = [row.cells for row in rows if row.name == "MAE of h(r)"]
+    assert cells == (("0.0300", "± 0.0030"), ("0.0200", "± 0.0020"), ("0.0100", "± 0.0010"))
 
 
 def test_report_from_saved_content_is_the_same(report_input: ReportInput, tmp_path: Path) -> None:

@@ -24,13 +24,28 @@ from stablemd.strict_json import dumps, plain
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-_TRAINING_TITLES = {
-    "failed_fraction": "Failed replicas per epoch",
-    "force_mae": "Force error on validation structures",
-    "n_eff": "Effective sample size",
-    "gradient_norms": "Gradient norms",
-    "gradient_cosine": "Agreement of the two gradients",
+_TRAINING_TEXTS = {
+    "failed_fraction": (
+        "Failed replicas",
+        "Diamonds: simulation phases, whose replicas start afresh; they measure the model. Dots: "
+        "learning epochs, which are shorter and start close to failures on purpose.",
+    ),
+    "force_mae": (
+        "Force error on validation structures",
+        "After every phase and epoch. Steps that would leave the budget are shrunk or rejected.",
+    ),
+    "n_eff": (
+        "Effective sample size",
+        "Before every optimizer step: the first step of an epoch has all of its frames, the "
+        "reweighted ones after it have less.",
+    ),
+    "gradient_norms": ("Gradient norms", "Of every optimizer step, before clipping."),
+    "gradient_cosine": (
+        "Agreement of the two gradients",
+        "Of every optimizer step: below 0 the observables and the labels pull against each other.",
+    ),
 }
+"""Title and caption by figure; dotted lines in all of them are simulation phases."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ def render_report(report_input: ReportInput) -> str:
         r=report_input,
         css=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         viewer_js=Markup((_TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
-        formula=report_text.formula(report_input.formula),
+        kicker=_kicker(report_input),
         headline=report_text.headline(report_input.metrics),
         roles=[(role, ROLES[role].label, report_text.SUBTITLES[role]) for role in roles],
         rows=rows,
@@ -142,6 +157,14 @@ def render_report(report_input: ReportInput) -> str:
             (k, _version(v)) for k, v in report_input.versions.items() if v not in (None, [])
         ],
     )
+
+
+def _kicker(report_input: ReportInput) -> str:
+    """The title with the formula in it, or after it, with subscripts."""
+    title, formula = report_input.title, report_input.formula
+    if formula not in title:
+        title = f"{title} · {formula}"
+    return title.replace(formula, report_text.formula(formula))
 
 
 def _survival(report_input: ReportInput) -> Markup | None:
@@ -165,10 +188,11 @@ def _observables(report_input: ReportInput) -> list[tuple[str, Markup]]:
 
 def _training(report_input: ReportInput) -> list[tuple[str, str, Markup]]:
     figures = training_figures(report_input.history, report_input.force_mae_budget)
-    return [
-        (name, _TRAINING_TITLES[name], _svg(figure, name, _TRAINING_TITLES[name]))
-        for name, figure in figures.items()
-    ]
+    result = []
+    for name, figure in figures.items():
+        title, caption = _TRAINING_TEXTS[name]
+        result.append((title, caption, _svg(figure, name, title)))
+    return result
 
 
 def _svg(figure: Any, prefix: str, label: str) -> Markup:

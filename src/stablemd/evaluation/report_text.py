@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -179,4 +180,8 @@ def _plus_minus(error: Mapping[str, Any] | None) -> tuple[str, str]:
     if error is None or error.get("mae") is None:
         return "–", ""
     stderr = error.get("stderr")
-    return number(error["mae"]), "" if stderr is None else f"± {number(stderr, 2)}"
+    if not stderr:
+        return number(error["mae"]), ""
+    # The value as far as its standard error leaves it a meaning.
+    decimals = max(0, 1 - math.floor(math.log10(stderr)))
+    return f"{error['mae']:.{decimals}f}", f"± {stderr:.{decimals}f}"

@@ -68,13 +68,27 @@ def training_figures(
                 figure = new_figure(WIDTH, 2.35)
                 axes = figure.add_axes((0.15, 0.215, 0.82, 0.73))
                 draw(axes)
-                axes.set_xlim(0.25, max(positions) + 0.5)
-                axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+                _move_legend_above(axes)
+                margin = 0.02 * max(positions) + 0.2
+                axes.set_xlim(0.5 - margin, max(positions) + margin)
+                axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
                 axes.set_xlabel("learning epoch")
                 for x in _phase_ends(history, positions):
                     axes.axvline(x, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=0)
             figures[name] = figure
     return figures
+
+
+def _move_legend_above(axes: Axes) -> None:
+    """Give the legend a line of its own: many epochs leave no room among the points."""
+    if axes.get_legend() is None:
+        return
+    x, y, width, height = axes.get_position().bounds
+    axes.set_position((x, y, width, height - 0.075))
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1,
+        columnspacing=1.4, handletextpad=0.3, handlelength=1.4,
+    )  # fmt: skip
 
 
 def _positions(history: Sequence[Record]) -> list[float]:
@@ -121,20 +135,26 @@ def _draw_failed(axes: Axes, failed: Mapping[str, Series]) -> None:
     x, y = failed["learn"]
     look = ROLES["before"]
     if len(x):
-        axes.vlines(x, 0.0, y, color=look.color, linewidth=2.2, alpha=0.55)
-        axes.plot(x, y, "o", color=look.color, markersize=4.5, label="learning epochs")
+        axes.vlines(x, 0.0, y, color=look.color, linewidth=0.5 * _marker_size(x), alpha=0.55)
+        axes.plot(
+            x, y, "o", color=look.color, markersize=_marker_size(x), label="learning epochs",
+            clip_on=False,
+        )  # fmt: skip
     x, y = failed["simulate"]
     if len(x):
-        axes.plot(x, y, "D", color=INK, markersize=5, label="simulation phases")
+        axes.plot(
+            x, y, "D", color=INK, markersize=5, label="simulation phases", clip_on=False, zorder=3
+        )
     highest = max(float(y.max(initial=0.0)) for _, y in failed.values())
     axes.set(ylabel="replicas failed", ylim=(0.0, max(1.15 * highest, 0.05)))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    axes.legend(loc="best")
+    axes.legend()
 
 
 def _draw_force_mae(axes: Axes, series: Series, budget: float | None) -> None:
     x, y = series
-    axes.plot(x, y, "o-", color=ROLES["after"].color, markersize=3.5, linewidth=1.6)
+    color = ROLES["after"].color
+    axes.plot(x, y, "o-", color=color, markersize=0.8 * _marker_size(x), linewidth=1.6)
     axes.set_ylabel("force MAE (eV/Å)")
     low, high = float(y.min()), max(float(y.max()), budget or 0.0)
     margin = max(0.2 * (high - low), 0.01 * high)
@@ -149,7 +169,7 @@ def _draw_force_mae(axes: Axes, series: Series, budget: float | None) -> None:
 
 def _draw_n_eff(axes: Axes, series: Series) -> None:
     x, y = series
-    axes.plot(x, y, "o", color=ROLES["after"].color, markersize=3.5)
+    axes.plot(x, y, "o", color=ROLES["after"].color, markersize=_marker_size(x))
     axes.set(ylabel="effective frames", ylim=(0.0, 1.1 * float(y.max()) + 1e-12))
 
 
@@ -161,8 +181,9 @@ def _draw_norms(axes: Axes, steps: Mapping[str, Series]) -> None:
         x, y = steps[key]
         positive = y > 0  # a logarithm has no place for a vanishing gradient
         axes.plot(
-            x[positive], y[positive], marker, color=ROLES[role].color, markersize=3.5, label=label
-        )
+            x[positive], y[positive], marker, color=ROLES[role].color, label=label,
+            markersize=_marker_size(x),
+        )  # fmt: skip
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     decades = np.log10(high / low)
@@ -176,7 +197,12 @@ def _draw_norms(axes: Axes, steps: Mapping[str, Series]) -> None:
     )
     axes.tick_params(axis="y", which="minor", labelcolor=INK, labelsize=9.5)
     axes.set_ylabel("gradient norm")
-    axes.legend(loc="best")
+    axes.legend()
+
+
+def _marker_size(x: NDArray[np.float64]) -> float:
+    """Size in points at which markers stay apart, between a dot and a good hit."""
+    return float(np.clip(200.0 / max(len(x), 1), 2.2, 4.5))
 
 
 def _leading_digit(value: float) -> int:
@@ -186,6 +212,6 @@ def _leading_digit(value: float) -> int:
 def _draw_cosine(axes: Axes, series: Series) -> None:
     x, y = series
     axes.axhline(0.0, color=INK, linewidth=1.0)
-    axes.plot(x, y, "o", color=ROLES["after"].color, markersize=3.5)
+    axes.plot(x, y, "o", color=ROLES["after"].color, markersize=_marker_size(x))
     axes.set(ylabel="cosine", ylim=(-1.08, 1.08))
     axes.yaxis.set_major_locator(MultipleLocator(0.5))
