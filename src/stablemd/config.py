@@ -141,7 +141,7 @@ class RunConfig(Settings):
     )
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     threads: PositiveInt | None = Field(
-        None, description="threads of compiled sampling on the CPU; null: all cores"
+        None, description="threads that share the replicas on the CPU; null: all cores"
     )
     seed: NonNegativeInt = Field(0, description="of every section that has no seed of its own")
     out: Path = Field(

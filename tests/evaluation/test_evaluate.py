@@ -14,6 +14,7 @@ from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.evaluation.evaluate import Evaluation, evaluate
 from stablemd.evaluation.settings import EvaluationSettings
+from stablemd.md import initial_state, simulate
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
 from stablemd.potentials.base import Potential
@@ -124,6 +125,17 @@ def test_the_seed_determines_the_numbers(soft: Evaluation) -> None:
     assert plain(again) == plain(soft)
     assert torch.equal(again.frames.positions, soft.frames.positions)
     assert plain(other)["stable_time_ps"] != plain(soft)["stable_time_ps"]
+
+
+def test_velocities_and_noise_are_those_of_the_seed(soft: Evaluation) -> None:
+    """The same frames, to the bit, from the parts that a user would put together."""
+    how = settings()
+    form = SOFT.for_sampling(SYSTEM)
+    start = initial_state(SYSTEM, TEST.positions, form, temperature_k=TEMPERATURE_K, seed=5)
+    parts = (how.dynamics.make_integrator(), how.dynamics.make_detectors(SYSTEM), SYSTEM)
+    result = simulate(form, start, *parts, n_steps=200, seed=5, check_every=3, record_every=5)
+    assert torch.equal(result.frames.positions, soft.frames.positions)
+    assert torch.equal(result.failed_step, soft.failed_step)
 
 
 def test_a_stable_potential_is_censored_at_the_length(stable: Evaluation) -> None:

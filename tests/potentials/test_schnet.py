@@ -157,16 +157,6 @@ def test_compiled_form_of_any_shape(
     assert float((energy - exact_energy).abs().max()) < 1e-4
 
 
-def test_compiled_form_does_not_depend_on_threads(
-    ethanol: System, ethanol_positions: Tensor
-) -> None:
-    model = SchNet()
-    one = SchNetSampling(model, ethanol, threads=1)(ethanol_positions)
-    three = SchNetSampling(model, ethanol, threads=3)(ethanol_positions)
-    assert torch.equal(one[0], three[0])
-    assert torch.equal(one[1], three[1])
-
-
 def test_table_error_falls_with_the_fourth_power(
     ethanol: System, ethanol_positions: Tensor
 ) -> None:

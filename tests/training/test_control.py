@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,10 @@ def test_it_is_the_plain_loop_over_the_training_batches(toy, optimizer: str) -> 
         index = cycling_batches(32, 16, seed=7, step=step)
         plain.zero_grad()
         batch = toy.train.select(index)
-        (300.0 * label_loss(model, toy.system, batch, toy.settings().label_loss)).backward()
+        (
+            300.0
+            * label_loss(model, toy.system, batch, toy.settings().label_loss, free_offset=True)
+        ).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         plain.step()
     control = trained(toy, 5, optimizer=optimizer, seed=7)
@@ -53,14 +57,20 @@ def test_it_takes_exactly_the_steps_asked_for(toy) -> None:
     assert torch.equal(trained(toy, 0).scaled, toy.model().scaled)
 
 
-def test_it_sees_nothing_of_what_only_dynamics_would_show(
-    toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_sees_nothing_of_what_only_dynamics_would_show(toy) -> None:
     """No labelled frame reaches the hole: without simulation its depth stays to the bit."""
-    monkeypatch.setattr(type(toy.model()), "for_sampling", None)  # nothing may be simulated
     model = trained(toy, 20)
     assert float(model.scaled.detach()[2]) == float(toy.model().scaled.detach()[2])
     assert not hasattr(stablemd.training.control, "simulate")
+
+
+def test_a_constant_in_the_labels_ends_up_in_the_shift(toy) -> None:
+    """Energies are centred in closed form, as in StABlE Training, and not by steps."""
+    moved = replace(toy, train=replace(toy.train, energies=toy.train.energies - 90.0))
+    plain, other = trained(toy, 6), trained(moved, 6)
+    torch.testing.assert_close(other.scaled, plain.scaled, rtol=1e-8, atol=1e-10)
+    energies, _ = other.for_sampling(toy.system)(toy.train.positions)
+    assert float((energies - moved.train.energies).mean()) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_batch_is_at_most_all_frames(toy) -> None:

@@ -142,9 +142,9 @@ def test_the_anchor_pulls_forces_back_to_those_of_the_start(toy) -> None:
             model, observables=silent, learning_rate=0.1, label_weight=0.0, min_n_eff=0.0,
             anchor_weight=anchor_weight, **UNLIMITED,
         )  # fmt: skip
-        run.set_anchor(anchors)
         with torch.no_grad():
             model.scaled[0] += 2.0
+        run.set_anchor(anchors)
         found = []
         epoch = run.epoch_frames(toy.sampled(model))
         for _ in range(8):

@@ -14,7 +14,7 @@ from stablemd.potentials import Batch, Potential, SchNet
 from stablemd.system import System
 from stablemd.training.checkpoint import load_checkpoint
 from stablemd.training.label_errors import energy_and_force_mae
-from stablemd.training.label_loss import LabelLossSettings, label_loss
+from stablemd.training.label_loss import LabelLossSettings, label_loss, shuffled_batches
 from stablemd.training.pretrain import (
     CHECKPOINT_KIND,
     PretrainResult,
@@ -114,6 +114,24 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
             del end["counters"]["wall_s"]
         assert equal(*ends)
     assert records[-1]["learning_rate"] < records[0]["learning_rate"]
+
+
+def test_it_is_the_plain_loop_over_reshuffled_batches(toy) -> None:
+    model, plain = toy.model(), toy.model()
+    how = settings(max_epochs=1, batch_size=5, gradient_clip=1e-3)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=how.learning_rate)
+    best, best_loss = weights(plain), float("inf")
+    for epoch in range(3):
+        for index in shuffled_batches(len(toy.train), 5, seed=how.seed, epoch=epoch):
+            optimizer.zero_grad()
+            label_loss(plain, toy.system, toy.train.select(index), LOSS).backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), 1e-3)
+            optimizer.step()
+        loss = label_loss(plain, toy.system, toy.validation, LOSS).item()
+        if loss < best_loss:
+            best, best_loss = weights(plain), loss
+    pretrain(model, toy.train, toy.validation, how.model_copy(update={"max_epochs": 3}))
+    assert equal(weights(model), best)
 
 
 def test_without_resume_a_checkpoint_is_overwritten(parts, tmp_path: Path) -> None:

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+import stablemd.training.stable
 from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.evaluation.evaluate import evaluate
 from stablemd.evaluation.settings import EvaluationSettings
+from stablemd.md import SimulationResult, State, simulate
 from stablemd.system import System
 from stablemd.training.candidates import Candidate
 from stablemd.training.label_errors import energy_and_force_mae
+from stablemd.training.objective import StableObjective
 from stablemd.training.stable import StableResult, train_stable
 
 
@@ -80,6 +84,41 @@ def test_the_result_tells_what_the_log_tells(toy, repaired) -> None:
         assert "bond H0-H1" in first and "limit 0.50 Å" in first
 
 
+def test_a_phase_measures_every_replica_up_to_its_failure(
+    toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time at risk is the sum of first passages; only stable replicas give frames to the anchor."""
+    windows: list[tuple[State, SimulationResult]] = []
+    anchors: list[Tensor] = []
+
+    def watched(form, state, *args: Any, **options: Any) -> SimulationResult:
+        windows.append((state, simulate(form, state, *args, **options)))
+        return windows[-1][1]
+
+    monkeypatch.setattr(stablemd.training.stable, "simulate", watched)
+    monkeypatch.setattr(
+        StableObjective, "set_anchor", lambda self, positions: anchors.append(positions)
+    )
+    settings = toy.settings(max_cycles=1, max_learning_epochs=1, max_windows=3, max_failed=1.0)
+    result, _ = train(toy, toy.model(), settings)
+    phase = windows[:3]
+    assert 0 < result.candidates[0].n_failed < 24
+    time_fs, stable_frames = 0.0, []
+    for state, window in phase:
+        for replica in torch.nonzero(state.alive).flatten().tolist():
+            step = int(window.failed_step[replica])
+            time_fs += 2.0 * (step if step >= 0 else 150)
+        kept = window.failed_step[window.frames.replica] < 0
+        stable_frames.append(window.frames.positions[kept])
+    assert result.candidates[0].time_ps == pytest.approx(1e-3 * time_fs)
+    assert torch.equal(anchors[0], torch.cat(stable_frames))
+    assert sum(len(w.frames) for _, w in phase) > len(anchors[0]) > 0
+    # a failed replica stays out of the later windows, at its last valid state
+    for (_, before), (state, _) in pairwise(phase):
+        assert not bool(state.alive[before.failed].any())
+        assert torch.equal(state.positions, before.state.positions)
+
+
 def test_the_same_seed_gives_the_same_run_and_another_one_another(
     toy, repaired, without_wall_time
 ) -> None:
@@ -98,8 +137,9 @@ def test_a_run_resumed_after_any_unit_equals_the_uninterrupted_one(
 ) -> None:
     dynamics = toy.settings().dynamics.model_copy(update={"integrator": integrator})
     settings = toy.settings(
-        dynamics=dynamics, n_replicas=12, max_cycles=2, max_learning_epochs=2, simulation_steps=100
-    )
+        dynamics=dynamics, n_replicas=12, max_cycles=2, max_learning_epochs=2, simulation_steps=100,
+        label_weight=1.0, force_mae_budget=3.0,
+    )  # fmt: skip
     file = tmp_path / "run.pt"
     copies: list[Path] = []
     records: list[dict[str, Any]] = []
@@ -114,6 +154,7 @@ def test_a_run_resumed_after_any_unit_equals_the_uninterrupted_one(
         on_record=keep,
     )  # fmt: skip
     assert len(records) >= 4 and result.optimizer_steps > 0
+    assert any(record["budget_used"] > 0.0 for record in records)
     for done, copy in enumerate(copies, start=1):
         resumed = toy.model(depth=3.0, stiffness=9.0)  # what it starts from must not matter
         outcome, rest = train(toy, resumed, settings, checkpoint=copy, resume=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numba
 import pytest
 import torch
 
 from stablemd.config import RunConfig
 from stablemd.data import Frames, read_frames, write_frames
 from stablemd.errors import ConfigError, DataError
+from stablemd.md import sharding
 from stablemd.workflows.demo import demo_config
 from stablemd.workflows.experiment import Experiment, prepare
 from stablemd.workflows.threads import set_threads
@@ -107,14 +108,14 @@ def test_no_test_structures_is_an_error_of_who_needs_them(tiny: Build, tmp_path:
         experiment.require_test()
 
 
-def test_threads_within_what_numba_has() -> None:
-    limit = numba.config.NUMBA_NUM_THREADS
-    before = numba.get_num_threads()
+def test_threads_within_what_the_machine_has() -> None:
+    limit = os.cpu_count() or 1
+    before = sharding.get_threads()
     try:
-        assert set_threads(1) == 1 == numba.get_num_threads()
+        assert set_threads(1) == 1 == sharding.get_threads()
         assert 1 <= set_threads(None) <= limit
         assert torch.get_num_threads() == 1
         with pytest.raises(ConfigError, match=f"threads is {limit + 1}; expected 1 to {limit}"):
             set_threads(limit + 1)
     finally:
-        numba.set_num_threads(before)
+        sharding.set_threads(before)

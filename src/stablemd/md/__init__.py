@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stablemd.md.integrators import INTEGRATORS, Integrator, make_integrator
 from stablemd.md.recording import RecordedFrames
-from stablemd.md.simulate import SimulationResult, initial_state, simulate
+from stablemd.md.sharding import simulate
+from stablemd.md.simulate import SimulationResult, initial_state
 from stablemd.md.state import State
 
 __all__ = [

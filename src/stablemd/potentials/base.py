@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -31,6 +32,10 @@ class SamplingForm:
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (R,) in eV and forces (R, N, 3) in eV/Å of positions (R, N, 3) in Å."""
         raise NotImplementedError
+
+    def for_thread(self) -> SamplingForm:
+        """This form for use in another thread at the same time; with scratch memory of its own."""
+        return copy.copy(self)
 
 
 class EagerSampling(SamplingForm):

@@ -2,7 +2,7 @@
 
 Each replica is evaluated from beginning to end in a workspace of its own that
 stays in the cache, by loops whose order does not depend on any other replica:
-its numbers are bit-identical in every batch and on every number of threads.
+its numbers are bit-identical in every batch.
 Radial filters come from a cubic Hermite table, so that no filter network runs.
 All constants are float32: a float64 one would double the width of every
 vector operation.
@@ -327,33 +327,8 @@ def evaluate_replica(positions: Any, model: Any, work: Any, forces: Any, local: 
             forces[j, c] -= pull
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=_FAST)
-def evaluate_replicas(
-    positions: Any, model: Any, work: Any, forces: Any, local: Any, n_chunks: int
-) -> None:
-    """``evaluate_replica`` for positions (R, N, 3), one workspace per chunk of replicas."""
-    n_replicas = positions.shape[0]
-    for chunk in numba.prange(n_chunks):
-        mine = (
-            work[0][chunk],
-            work[1][chunk],
-            work[2][chunk],
-            work[3][chunk],
-            work[4][chunk],
-            work[5][chunk],
-            work[6][chunk],
-            work[7][chunk],
-            work[8][chunk],
-            work[9][chunk],
-            work[10][chunk],
-            work[11][chunk],
-            work[12][chunk],
-            work[13][chunk],
-            work[14][chunk],
-            work[15][chunk],
-            work[16][chunk],
-        )
-        start = chunk * n_replicas // n_chunks
-        stop = (chunk + 1) * n_replicas // n_chunks
-        for r in range(start, stop):
-            evaluate_replica(positions[r], model, mine, forces[r], local[r])
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def evaluate_replicas(positions: Any, model: Any, work: Any, forces: Any, local: Any) -> None:
+    """``evaluate_replica`` for positions (R, N, 3) one after the other, in one workspace."""
+    for r in range(positions.shape[0]):
+        evaluate_replica(positions[r], model, work, forces[r], local[r])

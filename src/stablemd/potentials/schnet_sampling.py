@@ -6,7 +6,6 @@ import copy
 import logging
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,35 +41,33 @@ class SchNetSampling(SamplingForm):
         potential: a SchNet in float32 on the CPU.
         system: the molecule.
         n_knots: intervals of the table on [0, cutoff].
-        threads: threads that share the replicas; results do not depend on it.
     """
 
     replica_independent = True
 
-    def __init__(
-        self, potential: SchNet, system: System, n_knots: int = 1024, threads: int | None = None
-    ) -> None:
-        self._system = system
-        self._threads = threads or numba.get_num_threads()
+    def __init__(self, potential: SchNet, system: System, n_knots: int = 1024) -> None:
         self._scale = float(potential.energy_scale)
         self._shift = float(potential.atomic_shift[system.numbers].sum())
         self.n_knots = n_knots
         with torch.no_grad():
             self._model = _pack(potential, system, n_knots)
-        self._work = _workspace(potential, system, self._threads)
+        self._work = _workspace(potential, system)
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         local, forces = self._evaluate(positions)
         return local.sum(dim=1) * self._scale + self._shift, forces.mul_(self._scale)
 
+    def for_thread(self) -> SchNetSampling:
+        """The same model and tables with a workspace of its own."""
+        other = copy.copy(self)
+        other._work = tuple(np.zeros_like(array) for array in self._work)
+        return other
+
     def _evaluate(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         x = positions.to(torch.float64).contiguous()
         forces = torch.empty_like(x)
         local = torch.empty(x.shape[:2], dtype=torch.float64)
-        n_chunks = max(1, min(self._threads, x.shape[0]))
-        evaluate_replicas(
-            x.numpy(), self._model, self._work, forces.numpy(), local.numpy(), n_chunks
-        )
+        evaluate_replicas(x.numpy(), self._model, self._work, forces.numpy(), local.numpy())
         return local, forces
 
 
@@ -191,8 +188,8 @@ class _DoubleFilters:
         return filters
 
 
-def _workspace(potential: SchNet, system: System, threads: int) -> tuple[np.ndarray, ...]:
-    """Per-thread arrays in the order the kernel unpacks them."""
+def _workspace(potential: SchNet, system: System) -> tuple[np.ndarray, ...]:
+    """Scratch arrays in the order the kernel unpacks them."""
     n, k = system.n_atoms, len(potential.interactions)
     features = potential.embedding.weight.shape[1]
     filters = potential.blocks[0].project_in.weight.shape[0]
@@ -213,11 +210,11 @@ def _workspace(potential: SchNet, system: System, threads: int) -> tuple[np.ndar
         (n, filters),  # g_m
         (n, filters),  # g_x
     ]
-    arrays = [np.zeros((threads, *shape), dtype=np.float32) for shape in shapes]
+    arrays = [np.zeros(shape, dtype=np.float32) for shape in shapes]
     return (
         *arrays,
-        np.zeros((threads, n_pairs, 2), dtype=np.int64),
-        np.zeros((threads, n_pairs), dtype=np.int64),
-        np.zeros((threads, n_pairs, 4), dtype=np.float32),
-        np.zeros((threads, n_pairs), dtype=np.float32),
+        np.zeros((n_pairs, 2), dtype=np.int64),
+        np.zeros(n_pairs, dtype=np.int64),
+        np.zeros((n_pairs, 4), dtype=np.float32),
+        np.zeros(n_pairs, dtype=np.float32),
     )

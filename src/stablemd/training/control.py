@@ -10,6 +10,7 @@ from torch import nn
 from stablemd.data import Frames
 from stablemd.potentials.base import Potential
 from stablemd.system import System
+from stablemd.training.energy_offset import centre_energies
 from stablemd.training.label_loss import cycling_batches, label_loss
 from stablemd.training.stable_settings import StableSettings
 
@@ -27,7 +28,7 @@ def train_control(
 
     It answers whether more training would have done as well: same start, same
     optimizer and rate, same batches, same loss on energies and forces, the same
-    number of steps, and no simulation.
+    number of steps, the same choice of the energies' constant, and no simulation.
 
     Args:
         potential: the model that StABlE Training started from.
@@ -48,9 +49,12 @@ def train_control(
             step=step,
         )
         optimizer.zero_grad(set_to_none=True)
-        loss = label_loss(potential, system, train.select(index), settings.label_loss)
+        loss = label_loss(
+            potential, system, train.select(index), settings.label_loss, free_offset=True
+        )
         (settings.label_weight * loss).backward()
         nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
         optimizer.step()
         if on_progress is not None:
             on_progress("control: energies and forces alone", (step + 1) / n_steps)
+    centre_energies(potential, system, train)

@@ -12,7 +12,7 @@ from stablemd.md.velocities import maxwell_boltzmann_momenta
 from stablemd.system import System
 from stablemd.training.stable_settings import StableSettings
 
-MOMENTUM_REFRESH = 0.5
+MOMENTUM_REFRESH = 0.25
 """Share a of fresh momenta in a copy: p = sqrt(1 - a²) p_old + a p_fresh, which keeps kT."""
 
 REFRESH_ID_OFFSET = 1 << 24

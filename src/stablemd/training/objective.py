@@ -21,6 +21,7 @@ from stablemd.md import RecordedFrames
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.budget import ErrorBudget
+from stablemd.training.energy_offset import centre_energies
 from stablemd.training.gradients import cosine, norm, take_gradient
 from stablemd.training.label_errors import LabelErrors
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
@@ -117,7 +118,7 @@ class StableObjective:
         self.optimizer = self._make_optimizer()
         self.rate_scale = 1.0
         self.steps_done = 0
-        self.centre_energies()
+        centre_energies(potential, system, train)
         self.errors = self._errors(self._form())
         self.budget = ErrorBudget(
             self.errors, settings.force_mae_budget, settings.energy_mae_budget
@@ -270,7 +271,7 @@ class StableObjective:
                 continue
             self.errors, epoch.energies = errors, energies
             self._follow(RATE_GROWTH if share == 1.0 else max(share, RATE_CUT))
-            self.centre_energies()
+            centre_energies(self._potential, self._system, self._train)
             return share
         self._put(before)
         self._follow(SHRINK_FACTORS[-1])
@@ -290,14 +291,6 @@ class StableObjective:
 
     def _form(self) -> SamplingForm:
         return self._potential.for_sampling(self._system)
-
-    def centre_energies(self) -> None:
-        """Remove the mean energy error on training frames, a constant that no force sees."""
-        frames = self._train.select(slice(0, 64))
-        labels, _ = frames.require_labels()
-        device = self._potential.device
-        energies = self._form()(frames.positions.to(device))[0].cpu()
-        self._potential.shift_energies(float((labels - energies).mean()) / frames.n_atoms)
 
     def _errors(self, form: SamplingForm) -> LabelErrors:
         """Validation errors at the present parameters, up to a constant in the energies."""

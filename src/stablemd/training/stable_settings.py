@@ -28,13 +28,13 @@ class StableSettings(Settings):
         5, description="windows of a simulation phase at most; the phase ends earlier at max_failed"
     )
     max_failed: float = Field(
-        0.75, gt=0.0, le=1.0, description="failed fraction that ends a simulation phase"
+        0.25, gt=0.0, le=1.0, description="failed fraction that ends a simulation phase"
     )
     target_failed: float = Field(
         0.0, ge=0.0, lt=1.0, description="failed fraction that ends a learning phase"
     )
     rewind_steps: NonNegativeInt = Field(
-        200,
+        100,
         description="failed replicas restart this many steps before their failure; 0: from "
         "the start of the window, as in the paper",
     )
@@ -47,9 +47,9 @@ class StableSettings(Settings):
         "they were. 0: every replica goes on by itself, as in the paper",
     )
     learning_steps: PositiveInt = Field(300, description="steps of one learning epoch")
-    record_every: PositiveInt = Field(25, description="steps between frames of a learning epoch")
-    max_cycles: PositiveInt = Field(4, description="simulate-learn cycles at most")
-    max_learning_epochs: PositiveInt = Field(20, description="epochs of a learning phase at most")
+    record_every: PositiveInt = Field(10, description="steps between frames of a learning epoch")
+    max_cycles: PositiveInt = Field(6, description="simulate-learn cycles at most")
+    max_learning_epochs: PositiveInt = Field(10, description="epochs of a learning phase at most")
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
 
     observables: tuple[ObservableSettings, ...] = Field(

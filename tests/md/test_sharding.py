@@ -1,0 +1,97 @@
+"""A simulation on several threads gives the same bits as on one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stablemd.errors import ConfigError, SimulationError
+from stablemd.md import initial_state, make_integrator, sharding, simulate
+from stablemd.md.result import SimulationResult
+from stablemd.potentials.base import SamplingForm
+from stablemd.stability import make_detectors
+from stablemd.system import System
+
+
+class LeakyWell(SamplingForm):
+    """Harmonic wells around the origin that push an atom away for good beyond 0.28 Å."""
+
+    replica_independent = True
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        forces = torch.where(positions.abs() > 0.28, 30.0 * positions, -2.0 * positions)
+        return positions.square().sum(dim=(1, 2)), forces
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads():
+    before = sharding.get_threads()
+    yield
+    sharding.set_threads(before)
+
+
+def run(threads: int, integrator: str, form: SamplingForm | None = None) -> SimulationResult:
+    system = System.create([6, 6, 1], bonds=[(0, 1)], bond_lengths=[0.0])
+    form = form or LeakyWell()
+    state = initial_state(
+        system, torch.zeros(9, 3, 3, dtype=torch.float64), form, temperature_k=400.0, seed=5
+    )
+    state = state.scatter(torch.tensor([4]), state.select(torch.tensor([4])))
+    state.alive[4] = False
+    sharding.set_threads(threads)
+    return simulate(
+        form,
+        state,
+        make_integrator(integrator, dt_fs=1.0, temperature_k=400.0),
+        make_detectors({"nonfinite": {}, "bond_length": {"threshold": 0.8}}, system),
+        system,
+        n_steps=400,
+        seed=5,
+        record_every=7,
+        rewind_steps=30,
+    )
+
+
+@pytest.mark.parametrize("integrator", ["langevin", "nose_hoover"])
+def test_the_number_of_threads_changes_no_bit(integrator: str, monkeypatch) -> None:
+    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    one, three = run(1, integrator), run(3, integrator)
+    assert 0 < one.n_failed < 8
+    assert torch.equal(one.failed_step, three.failed_step)
+    assert one.reasons == three.reasons
+    assert one.details == three.details
+    for name in ("positions", "momenta", "forces", "energies", "alive", "replica_ids"):
+        assert torch.equal(getattr(one.state, name), getattr(three.state, name)), name
+        assert one.rewind_state is not None
+        assert three.rewind_state is not None
+        if name != "alive":
+            first, second = getattr(one.rewind_state, name), getattr(three.rewind_state, name)
+            assert torch.equal(first, second), name
+    for name, value in one.state.thermostat.items():
+        others = three.state.thermostat[name]
+        assert torch.equal(value[one.state.alive], others[one.state.alive]), name
+    for name in ("positions", "energies", "replica", "step"):
+        assert torch.equal(getattr(one.frames, name), getattr(three.frames, name)), name
+    assert one.state.step == three.state.step
+
+
+def test_an_error_in_one_thread_reaches_the_caller(monkeypatch) -> None:
+    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+
+    class Broken(LeakyWell):
+        calls = 0
+
+        def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+            type(self).calls += 1
+            if type(self).calls > 20:
+                raise SimulationError("the potential gave up")
+            return super().__call__(positions)
+
+    with pytest.raises(SimulationError, match="gave up"):
+        run(3, "langevin", Broken())
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    with pytest.raises(ConfigError, match="threads is 100000"):
+        sharding.set_threads(100_000)
