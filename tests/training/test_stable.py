@@ -113,6 +113,13 @@ def test_a_phase_measures_every_replica_up_to_its_failure(
     assert result.candidates[0].time_ps == pytest.approx(1e-3 * time_fs)
     assert torch.equal(anchors[0], torch.cat(stable_frames))
     assert sum(len(w.frames) for _, w in phase) > len(anchors[0]) > 0
+    # a learning phase takes each failed replica up where its own window rewound it to
+    learning = windows[3][0]
+    for _, window in phase:
+        assert window.rewind_state is not None
+        for name in ("positions", "momenta"):
+            ours, theirs = getattr(learning, name), getattr(window.rewind_state, name)
+            assert torch.equal(ours[window.failed], theirs[window.failed])
     # a failed replica stays out of the later windows, at its last valid state
     for (_, before), (state, _) in pairwise(phase):
         assert not bool(state.alive[before.failed].any())
