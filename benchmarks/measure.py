@@ -20,7 +20,7 @@ class Contender:
 
     name: str
     run: Callable[[], object]
-    units: int
+    units: float
 
 
 @dataclass(frozen=True)

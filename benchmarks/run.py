@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import schnet_md
+from benchmarks import learning_epoch, schnet_md
 from benchmarks.measure import Timing, compare
 from benchmarks.results import merge, record, write_page
 from benchmarks.section import Section, Settings
 
-SECTIONS = {s.key: s for s in (schnet_md.SECTION,)}
+SECTIONS = {s.key: s for s in (schnet_md.SECTION, learning_epoch.SECTION)}
 """Every benchmark; a new one is a new file and one name here."""
 
 ROOT = Path(__file__).resolve().parents[1]

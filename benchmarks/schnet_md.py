@@ -37,11 +37,11 @@ def build(settings: Settings) -> list[Contender]:
     units = settings.n_replicas * settings.n_steps
     return [
         Contender("torch_geometric", lambda: baseline.run(settings.n_steps), units),
-        *(_dynamics(name, f, system, positions, settings.n_steps) for name, f in forms.items()),
+        *(dynamics(name, f, system, positions, settings.n_steps) for name, f in forms.items()),
     ]
 
 
-def _dynamics(
+def dynamics(
     name: str, form: SamplingForm, system: System, positions: Tensor, n_steps: int
 ) -> Contender:
     """BAOAB Langevin with detection, as a user runs it."""
