@@ -178,10 +178,13 @@ def test_runs_that_are_not_finished_are_refused(
     page = tmp_path / "page.md"
     assert main([str(copy), "--out", str(page)]) == 0
     assert "Do it again" not in page.read_text(), "no configuration file was given"
+    status = json.loads((copy / "status.json").read_text())
+    demo = {"stages": {"demo": status["stages"]["evaluate"]}}
+    (copy / "status.json").write_text(json.dumps(demo))
+    write_case_study(copy, page)
     (copy / "report.json").write_text("{")
     with pytest.raises(CheckpointError, match="evaluate again"):
         write_case_study(copy, page)
-    status = json.loads((copy / "status.json").read_text())
     status["stages"]["evaluate"]["state"] = "running"
     (copy / "status.json").write_text(json.dumps(status))
     capsys.readouterr()

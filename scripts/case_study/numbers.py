@@ -18,7 +18,7 @@ from case_study.result import sentences
 from stablemd.errors import CheckpointError
 from stablemd.evaluation.report import ReportInput
 from stablemd.rundir import RunDirectory
-from stablemd.stages import EVALUATE, PRETRAIN, TRAIN
+from stablemd.stages import DEMO, EVALUATE, PRETRAIN, TRAIN
 from stablemd.strict_json import plain
 from stablemd.workflows.run_log import stage_records
 
@@ -28,14 +28,14 @@ Record = Mapping[str, Any]
 
 
 def read_run(path: Path) -> tuple[RunDirectory, ReportInput]:
-    """A run directory with a training and its evaluation, and the content of its report.
+    """A run directory with a training and its evaluation (or a demo), and its report's content.
 
     Raises:
         CheckpointError: one of them is missing, not finished or damaged.
     """
     run = RunDirectory(path)
     for stage in (TRAIN, EVALUATE):
-        if not run.is_finished(stage):
+        if not (run.is_finished(stage) or run.is_finished(DEMO)):
             raise CheckpointError(
                 f"{path} holds no finished {stage.name}; a case study needs a run directory in "
                 "which stablemd train and then stablemd evaluate came to their end"
@@ -73,7 +73,6 @@ def gather(
     molecule = context["molecules"].get(report.formula, {})
     paper = molecule.get("paper", {})
     roles = {role: _without_text(metrics[role]) for role in report.metrics}
-    stages = run.stages()
     result = {
         "title": title,
         "formula": report.formula,
@@ -92,7 +91,7 @@ def gather(
         "data_notes": context["data"].get(short_path(config["data"]["path"]), []),
         "versions": run.read_versions(),
         "threads": config["threads"] or run.read_versions().get("cores"),
-        "date": stages[EVALUATE.name]["updated"][:10],
+        "date": max(stage["updated"] for stage in run.stages().values())[:10],
         "commands": list(commands),
         "config": _portable(config),
     }
