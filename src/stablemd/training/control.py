@@ -27,8 +27,9 @@ def train_control(
     """Train in place on reference data with the optimizer of StABlE Training.
 
     It answers whether more training would have done as well: same start, same
-    optimizer and rate, same batches, same loss on energies and forces, the same
-    number of steps, the same choice of the energies' constant, and no simulation.
+    optimizer, same batches, same loss on energies and forces, the same number of
+    steps, the same choice of the energies' constant, and no simulation.  The rate
+    is that of the settings, without the factor that the limits on a step lead to.
 
     Args:
         potential: the model that StABlE Training started from.
