@@ -66,9 +66,3 @@ class SampledFrames:
             & torch.isfinite(self.values).all(dim=1)
             & torch.isfinite(self.positions).flatten(1).all(dim=1)
         )
-
-    def finite(self) -> tuple[SampledFrames, int]:
-        """The frames whose numbers are all finite, and how many were left out."""
-        keep = self.finite_mask()
-        n_dropped = int((~keep).sum())
-        return (self, 0) if n_dropped == 0 else (self.select(keep), n_dropped)

@@ -34,7 +34,6 @@ class Stream(IntEnum):
     NOISE = 0
     VELOCITIES = 1
     THERMOSTAT = 2
-    SELECTION = 3
 
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -22,11 +22,6 @@ class ErrorBudget:
     force_factor: float | None
     energy_factor: float | None
 
-    @property
-    def is_set(self) -> bool:
-        """Whether there is any bound."""
-        return self.force_factor is not None or self.energy_factor is not None
-
     def usage(self, errors: LabelErrors) -> float:
         """Share of the allowed growth that is used up: 0 at the start, 1 at the bound.
 
