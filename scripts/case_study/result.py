@@ -88,7 +88,7 @@ def _failures(subject: str, metrics: Metrics) -> str:
 def _observable(name: str, before: Metrics, after: Metrics) -> str:
     what = f"The MAE of {observable_name(name)}"
     old, new = ((m.get("observables") or {}).get(name) for m in (before, after))
-    if old is None or new is None:
+    if old is None or new is None or old["mae"] is None or new["mae"] is None:
         return f"{what} is unknown for a model without enough stable frames."
     change = new["mae"] - old["mae"]
     error = math.hypot(old["stderr"] or 0.0, new["stderr"] or 0.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stablemd.training.gradients import cosine, dot, norm, take_gradient
+from stablemd.training.gradients import cosine, dot, norm, take_gradient, without_conflict
 
 
 def test_a_list_of_tensors_behaves_as_one_vector() -> None:
@@ -24,3 +24,16 @@ def test_a_taken_gradient_is_a_copy_and_zero_where_there_is_none() -> None:
     taken = take_gradient([used, unused])
     used.grad.zero_()
     assert [t.tolist() for t in taken] == [[2.0, 2.0, 2.0], [0.0, 0.0]]
+
+
+def test_projection_removes_exactly_the_conflict() -> None:
+    generator = torch.Generator().manual_seed(8)
+    b = [torch.randn(4, 3, generator=generator), torch.randn(5, generator=generator)]
+    a = [torch.randn(4, 3, generator=generator), torch.randn(5, generator=generator)]
+    if dot(a, b) > 0.0:
+        a = [-x for x in a]
+    free = without_conflict(a, b)
+    assert abs(dot(free, b)) < 1e-5 * norm(a) * norm(b)
+    assert dot(free, a) > 0.0
+    along = [-x for x in a]
+    assert without_conflict(along, b) is along

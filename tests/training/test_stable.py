@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import stablemd.training.stable
+import stablemd.training.stable_run
 from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.evaluation.evaluate import evaluate
@@ -95,7 +95,7 @@ def test_a_phase_measures_every_replica_up_to_its_failure(
         windows.append((state, simulate(form, state, *args, **options)))
         return windows[-1][1]
 
-    monkeypatch.setattr(stablemd.training.stable, "simulate", watched)
+    monkeypatch.setattr(stablemd.training.stable_run, "simulate", watched)
     monkeypatch.setattr(
         StableObjective, "set_anchor", lambda self, positions: anchors.append(positions)
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import stablemd.training.stable
+import stablemd.training.stable_run
 from stablemd.md import SimulationResult, simulate
 from stablemd.training.plateau import Plateau
 from stablemd.training.stable import StableResult, train_stable
@@ -77,9 +77,9 @@ def test_the_clock_ends_it_once_the_present_model_is_measured(
         now += 1.0
         return simulate(*args, **options)
 
-    monkeypatch.setattr(stablemd.training.stable, "simulate", slow_simulate)
+    monkeypatch.setattr(stablemd.training.stable_run, "simulate", slow_simulate)
     clock = SimpleNamespace(perf_counter=lambda: now)
-    monkeypatch.setattr(stablemd.training.stable, "time", clock)
+    monkeypatch.setattr(stablemd.training.stable_run, "time", clock)
     settings = hopeless(toy, max_minutes=limit_s / 60.0, max_cycles=9, force_mae_budget=None)
     result, records = train(toy, settings)
     assert result.stop_reason.startswith("max_minutes = ")

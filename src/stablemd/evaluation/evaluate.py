@@ -143,8 +143,7 @@ def evaluate(
         observable = choice.build(system, reference.positions.to(device))
         error, sampled, target = _compare(observable, kept, reference)
         curves.append((sampled, target))
-        if error is not None:
-            observable_errors[observable.name] = error
+        observable_errors[observable.name] = error
     wall["observables"] = time.perf_counter() - begin
     metrics = EvaluationMetrics(
         stable_time=survival,
@@ -170,8 +169,8 @@ def evaluate(
 
 def _compare(
     observable: Observable, kept: RecordedFrames, reference: Frames
-) -> tuple[ObservableError | None, Curve, Curve]:
-    """The observable's error (None without frames), and its sampled and reference curves."""
+) -> tuple[ObservableError, Curve, Curve]:
+    """The observable's error (unknown without frames), and its sampled and reference curves."""
     axis = observable.axis.cpu()
     device = observable.axis.device
     values = observable.values(reference.positions.to(device)).cpu()
@@ -179,8 +178,10 @@ def _compare(
     target = Curve(axis, average.mean, average.stderr)
     if len(kept) < 2:
         unknown = torch.full_like(axis, float("nan"))
-        return None, Curve(axis, unknown, unknown), target
+        return ObservableError(None, None), Curve(axis, unknown, unknown), target
     sampled = observable.values(kept.positions).cpu()
-    compared = compare_with_reference(observable, sampled, kept.replica.cpu(), average.mean)
+    compared = compare_with_reference(
+        observable, sampled, kept.replica.cpu(), values, torch.arange(len(reference))
+    )
     error = ObservableError(compared.mae, compared.stderr)
     return error, Curve(axis, compared.prediction.mean, compared.prediction.stderr), target

@@ -19,12 +19,13 @@ class ObservableError:
     """Error of a sampled observable against its reference.
 
     Attributes:
-        mae: in the observable's own convention and unit.
+        mae: in the observable's own convention and unit; None where every
+            replica failed before a frame could be used.
         stderr: standard error of ``mae``.
     """
 
-    mae: float
-    stderr: float
+    mae: float | None
+    stderr: float | None
 
 
 @dataclass(frozen=True)

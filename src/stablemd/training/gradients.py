@@ -27,3 +27,16 @@ def cosine(a: list[Tensor], b: list[Tensor]) -> float:
     """Cosine of the angle; 0 where one of them vanishes."""
     scale = norm(a) * norm(b)
     return dot(a, b) / scale if scale > 0.0 else 0.0
+
+
+def without_conflict(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    """``a`` without the part that points against ``b``; unchanged where there is none.
+
+    Following the result lowers or keeps, to first order, the loss that ``b`` is
+    the gradient of.  Yu et al., "Gradient surgery for multi-task learning",
+    NeurIPS 2020.
+    """
+    overlap, size = dot(a, b), dot(b, b)
+    if overlap >= 0.0 or size == 0.0:
+        return a
+    return [x - (overlap / size) * y for x, y in zip(a, b, strict=True)]

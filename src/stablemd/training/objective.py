@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.budget import ErrorBudget
 from stablemd.training.energy_offset import centre_energies
-from stablemd.training.gradients import cosine, norm, take_gradient
+from stablemd.training.gradients import cosine, norm, take_gradient, without_conflict
 from stablemd.training.label_errors import LabelErrors
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
 from stablemd.training.observable_target import ObservableTarget
@@ -34,7 +35,13 @@ SHRINK_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 RATE_GROWTH, RATE_CUT = 1.3, 0.6
 """How the step size follows: after a step that was taken whole, and after one that was cut."""
 
-RATE_SCALE_RANGE = (1e-3, 1e2)
+REJECTED_CUT = 0.25
+
+RATE_SCALE_RANGE = (0.02, 10.0)
+"""The upper end matters where no limit binds: N_eff can't see regions without frames."""
+
+TIGHT_BUDGET = 0.5
+"""Above this use of the budget the observables may no longer pull against the labels."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,11 @@ class StableObjective:
     The gradient is ``g_obs + label_weight * g_label + anchor_weight * g_anchor``,
     each part clipped.  The step that the optimizer proposes is shrunk, and in
     the end rejected, until the validation errors stay within their budget and
-    the frames keep their effective sample size; the step size follows.
+    the frames keep their effective sample size; the step size follows.  Where
+    the budget is tight, the part of the observable gradient that would raise
+    the label loss is projected out, and a rejected step is followed by one on
+    the reference data and the anchor alone, so that training slides along the
+    bound instead of stopping at it.
     """
 
     def __init__(
@@ -117,6 +128,9 @@ class StableObjective:
         self._anchor_forces: Tensor | None = None
         self.optimizer = self._make_optimizer()
         self.rate_scale = 1.0
+        self._restoring = False
+        self.estimator_s = 0.0
+        """Wall time of the estimator so far: observables, energies, backward pass."""
         self.steps_done = 0
         centre_energies(potential, system, train)
         self.errors = self._errors(self._form())
@@ -140,6 +154,12 @@ class StableObjective:
         for group in self.optimizer.param_groups:
             group["lr"] = value
 
+    def begin_phase(self) -> None:
+        """Start a learning phase with the full step size."""
+        self.learning_rate = self._settings.learning_rate
+        self.rate_scale = 1.0
+        self._restoring = False
+
     def set_anchor(self, positions: Tensor) -> None:
         """Frames (n, N, 3) of stable dynamics on which the forces should stay as they were."""
         if len(positions) and self._settings.anchor_weight > 0.0:
@@ -148,6 +168,7 @@ class StableObjective:
 
     def epoch_frames(self, recorded: RecordedFrames) -> EpochFrames:
         """The recorded frames with everything that the estimator needs."""
+        begin = time.perf_counter()
         positions = recorded.positions.to(self._potential.device)
         energies = self._form()(positions)[0]
         frames = SampledFrames(
@@ -156,6 +177,7 @@ class StableObjective:
             values=self._target.values(positions),
             replica=recorded.replica.to(positions.device),
         )
+        self.estimator_s += time.perf_counter() - begin
         keep = frames.finite_mask()
         return EpochFrames(frames.select(keep), energies[keep])
 
@@ -166,6 +188,7 @@ class StableObjective:
             return None  # every replica failed before its first frame was recorded
         if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
             return None
+        begin = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
         result = boltzmann_gradient(
             self._potential,
@@ -179,11 +202,22 @@ class StableObjective:
             seed=self.steps_done,
         )
         g_obs = take_gradient(self._parameters)
+        self.estimator_s += time.perf_counter() - begin
         label_value, g_label = self._label_gradient()
         anchor_value, g_anchor = self._anchor_gradient()
-        parts = [(1.0, g_obs), (settings.label_weight, g_label), (settings.anchor_weight, g_anchor)]
+        g_step = g_obs
+        if self._restoring:
+            g_step = [torch.zeros_like(g) for g in g_obs]
+        elif self.budget.usage(self.errors) > TIGHT_BUDGET:
+            g_step = without_conflict(g_obs, g_label)
+        parts = [
+            (1.0, g_step),
+            (settings.label_weight, g_label),
+            (settings.anchor_weight, g_anchor),
+        ]
         self._combine(parts)
         share = self._limited_step(epoch)
+        self._restoring = share == 0.0 and not self._restoring
         self.steps_done += 1
         return StepRecord(
             observable_loss=result.loss,
@@ -274,7 +308,7 @@ class StableObjective:
             centre_energies(self._potential, self._system, self._train)
             return share
         self._put(before)
-        self._follow(SHRINK_FACTORS[-1])
+        self._follow(REJECTED_CUT)
         return 0.0
 
     def _follow(self, factor: float) -> None:
@@ -307,6 +341,7 @@ class StableObjective:
         return {
             "optimizer": self.optimizer.state_dict(),
             "rate_scale": self.rate_scale,
+            "restoring": self._restoring,
             "steps_done": self.steps_done,
             "errors": list(self.errors),
             "start_errors": list(self.budget.start),
@@ -320,6 +355,7 @@ class StableObjective:
         device = self._potential.device
         self.optimizer.load_state_dict(payload["optimizer"])
         self.rate_scale = payload["rate_scale"]
+        self._restoring = payload["restoring"]
         self.steps_done = payload["steps_done"]
         self.errors = LabelErrors(*payload["errors"])
         self._start.load_state_dict(payload["start"])
