@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 from torch import Tensor
@@ -90,6 +93,49 @@ def test_an_error_in_one_thread_reaches_the_caller(monkeypatch) -> None:
 
     with pytest.raises(SimulationError, match="gave up"):
         run(3, "langevin", Broken())
+
+
+def test_an_error_in_one_thread_ends_the_others(monkeypatch) -> None:
+    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+
+    class Slow(LeakyWell):
+        """The second thread's form breaks at once; the others would take 4 s."""
+
+        made = 0
+        calls = 0
+        breaks = False
+
+        def for_thread(self) -> Slow:
+            form = Slow()
+            form.breaks = Slow.made == 1
+            Slow.made += 1
+            return form
+
+        def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+            if self.breaks:
+                raise SimulationError("the potential gave up")
+            if Slow.made:
+                Slow.calls += 1
+                time.sleep(0.01)
+            return super().__call__(positions)
+
+    with pytest.raises(SimulationError, match="gave up"):
+        run(3, "langevin", Slow())
+    assert Slow.calls < 2 * 100  # of 400 steps in each of two threads
+
+
+def test_progress_is_that_of_the_slowest_thread_that_still_runs() -> None:
+    seen: list[tuple[int, int]] = []
+    progress = sharding._JointProgress(
+        [3, 2], lambda step, running: seen.append((step, running)), threading.Event()
+    )
+    first, second = progress.of(0), progress.of(1)
+    first(10, 3)  # the second has not begun
+    second(20, 2)
+    second(30, 0)  # all of its replicas have failed, so it ends here
+    first(40, 3)
+    first(50, 0)
+    assert seen == [(0, 5), (10, 5), (10, 3), (40, 3), (50, 0)]
 
 
 def test_more_threads_than_cores_are_refused() -> None:

@@ -14,7 +14,7 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import torch
@@ -99,13 +99,16 @@ def simulate(
     # Dealt out in turn, so that replicas of one kind do not end up in one thread.
     shares = [alive[k::n_shards] for k in range(n_shards)]
     cancelled = threading.Event()
-    progress = _JointProgress(n_shards, on_progress, cancelled)
+    progress = _JointProgress([len(share) for share in shares], on_progress, cancelled)
     with ThreadPoolExecutor(n_shards) as pool:
         futures = [
             pool.submit(run, form.for_thread(), state.select(share), progress.of(k))
             for k, share in enumerate(shares)
         ]
         try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # raises what ended it
             results = [future.result() for future in futures]
         except BaseException:
             cancelled.set()
@@ -118,13 +121,21 @@ class _CancelledError(Exception):
 
 
 class _JointProgress:
-    """Progress of all threads: the slowest one's steps, and everyone's running replicas."""
+    """Progress of all threads: the slowest one's steps, and everyone's running replicas.
+
+    A thread whose replicas have all failed ends early and holds nothing up.
+
+    Args:
+        sizes: replicas of each thread.
+        report: called with steps and running replicas, one call at a time.
+        cancelled: once set, the next report of every thread ends it.
+    """
 
     def __init__(
-        self, n_shards: int, report: ProgressCallback | None, cancelled: threading.Event
+        self, sizes: list[int], report: ProgressCallback | None, cancelled: threading.Event
     ) -> None:
-        self._steps = [0] * n_shards
-        self._running = [0] * n_shards
+        self._steps = [0] * len(sizes)
+        self._running = list(sizes)
         self._report = report
         self._cancelled = cancelled
         self._lock = threading.Lock()
@@ -136,7 +147,9 @@ class _JointProgress:
             with self._lock:
                 self._steps[shard], self._running[shard] = step, n_running
                 if self._report is not None:
-                    self._report(min(self._steps), sum(self._running))
+                    pairs = zip(self._steps, self._running, strict=True)
+                    slowest = min((s for s, n in pairs if n), default=step)
+                    self._report(slowest, sum(self._running))
 
         return call
 
