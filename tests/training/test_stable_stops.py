@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import stablemd.training.stable_run
 from stablemd.md import SimulationResult, simulate
@@ -14,11 +16,13 @@ from stablemd.training.stable import StableResult, train_stable
 from stablemd.training.stable_settings import StableSettings
 
 
-def train(toy, settings: StableSettings) -> tuple[StableResult, list[dict[str, Any]]]:
+def train(
+    toy, settings: StableSettings, model: Any = None, **options: Any
+) -> tuple[StableResult, list[dict[str, Any]]]:
     records: list[dict[str, Any]] = []
     result = train_stable(
-        toy.model(), toy.system, toy.train, toy.validation, toy.reference, settings,
-        on_record=records.append,
+        model or toy.model(), toy.system, toy.train, toy.validation, toy.reference, settings,
+        on_record=records.append, **options,
     )  # fmt: skip
     return result, records
 
@@ -101,3 +105,32 @@ def test_a_simulation_phase_ends_once_enough_have_failed(toy) -> None:
     assert result.candidates[0].n_failed >= 4
     assert result.candidates[0].time_ps < 8 * 2 * window_ps
     assert records[0]["n_force_evaluations"] <= 8 * 60 * 2
+
+
+def test_a_finished_run_goes_on_when_its_limit_is_raised(
+    toy, tmp_path: Path, without_wall_time
+) -> None:
+    def settings(**limits: Any) -> StableSettings:
+        return hopeless(toy, max_learning_epochs=2, plateau_patience=50, **limits)
+
+    whole, file = toy.model(), tmp_path / "run.pt"
+    _, records = train(toy, settings(max_cycles=2), whole)
+    _, first = train(toy, settings(max_cycles=1), checkpoint=file)
+    resumed = toy.model()
+    result, none = train(toy, settings(max_cycles=1), resumed, checkpoint=file, resume=True)
+    assert none == [] and result.stop_reason == "max_cycles = 1 used up"
+    _, rest = train(toy, settings(max_cycles=2), resumed, checkpoint=file, resume=True)
+    assert without_wall_time(first + rest) == without_wall_time(records)
+    assert torch.equal(resumed.scaled, whole.scaled) and torch.equal(resumed.shift, whole.shift)
+
+
+def test_a_run_out_of_time_goes_on_when_it_gets_more(toy, tmp_path: Path) -> None:
+    file = tmp_path / "run.pt"
+    limits = {"max_cycles": 1, "max_learning_epochs": 1, "plateau_patience": 50}
+    settings = hopeless(toy, max_minutes=1e-9, **limits)
+    result, first = train(toy, settings, checkpoint=file)
+    assert [r["phase"] for r in first] == ["simulate"]
+    assert result.stop_reason.startswith("max_minutes")
+    result, rest = train(toy, hopeless(toy, **limits), checkpoint=file, resume=True)
+    assert [r["phase"] for r in rest] == ["learn", "simulate"]
+    assert result.stop_reason == "max_cycles = 1 used up"

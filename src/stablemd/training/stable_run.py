@@ -21,6 +21,9 @@ from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.plateau import Plateau
 from stablemd.training.stable_settings import StableSettings
 
+NEXT_CYCLE = "next cycle"
+"""Where a run goes on that ended with its last cycle."""
+
 N_TABLE_CHECK = 8
 """Reference structures on which a sampling form checks itself."""
 
@@ -83,6 +86,7 @@ class StableRun:
         self._candidates: list[Candidate] = []
         self._best_state: dict[str, Tensor] = {}
         self._stop_reason = ""
+        self._open_phase = ""
         self._wall_s = {"simulate": 0.0, "sample": 0.0, "learn": 0.0}
 
     @property
@@ -96,7 +100,7 @@ class StableRun:
         if limit is not None and sum(self._wall_s.values()) > 60.0 * limit and not self.is_done:
             measured = bool(self._candidates) and self._candidates[-1].steps == self._steps
             if measured:
-                self._stop(f"max_minutes = {limit} used up")
+                self._stop(f"max_minutes = {limit} used up", open_phase=self._phase)
             else:
                 self._phase = "simulate"
         return record
@@ -118,9 +122,20 @@ class StableRun:
             wall_s=dict(self._wall_s),
         )
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str, *, open_phase: str = "") -> None:
+        """End; ``open_phase`` is where a run that is resumed with a higher limit goes on."""
         self._phase = "done"
         self._stop_reason = reason
+        self._open_phase = open_phase
+
+    def _reopen(self) -> None:
+        """Go on if the limit that ended the training has been raised."""
+        limit = self._settings.max_minutes
+        if self._open_phase == NEXT_CYCLE:
+            if self._cycle < self._settings.max_cycles:
+                self._begin_learning()
+        elif self._open_phase and (limit is None or sum(self._wall_s.values()) <= 60.0 * limit):
+            self._phase = self._open_phase
 
     def _sampling_form(self) -> SamplingForm:
         check = self._train.positions[:N_TABLE_CHECK].to(self._potential.device)
@@ -209,7 +224,7 @@ class StableRun:
         if n_failed <= allowed:
             self._stop(f"stable: {n_failed} of {s.n_replicas} replicas failed in {time_ps:.1f} ps")
         elif self._cycle >= s.max_cycles:
-            self._stop(f"max_cycles = {s.max_cycles} used up")
+            self._stop(f"max_cycles = {s.max_cycles} used up", open_phase=NEXT_CYCLE)
         else:
             self._begin_learning()
         self._wall_s["simulate"] += time.perf_counter() - begin
@@ -340,6 +355,7 @@ class StableRun:
                 "_epoch": self._epoch,
                 "_md_step": self._md_step,
                 "_stop_reason": self._stop_reason,
+                "_open_phase": self._open_phase,
             },
             "wall_s": dict(self._wall_s),
         }
@@ -357,6 +373,8 @@ class StableRun:
         for name, value in payload["counters"].items():
             setattr(self, name, value)
         self._wall_s = dict(payload["wall_s"])
+        if self.is_done:
+            self._reopen()
 
 
 def _keep_frozen(earlier: State, later: State, was_alive: Tensor) -> State:
