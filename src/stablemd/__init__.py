@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from stablemd.data import Frames, read_frames, split, system_from_frames, write_frames
     from stablemd.evaluation.evaluate import Evaluation, evaluate
     from stablemd.evaluation.settings import EvaluationSettings
+    from stablemd.md.initial import initial_state
     from stablemd.md.settings import DynamicsSettings
-    from stablemd.md.simulate import initial_state, simulate
+    from stablemd.md.sharding import simulate
     from stablemd.md.state import State
     from stablemd.potentials import Potential, SchNet, make_potential
     from stablemd.potentials.files import load_potential, save_potential
@@ -38,14 +39,14 @@ _HOMES = {
     "State": "stablemd.md.state",
     "System": "stablemd.system",
     "evaluate": "stablemd.evaluation.evaluate",
-    "initial_state": "stablemd.md.simulate",
+    "initial_state": "stablemd.md.initial",
     "load_config": "stablemd.config_file",
     "load_potential": "stablemd.potentials.files",
     "make_potential": "stablemd.potentials",
     "pretrain": "stablemd.training.pretrain",
     "read_frames": "stablemd.data",
     "save_potential": "stablemd.potentials.files",
-    "simulate": "stablemd.md.simulate",
+    "simulate": "stablemd.md.sharding",
     "split": "stablemd.data",
     "system_from_frames": "stablemd.data",
     "train_stable": "stablemd.training.stable",
