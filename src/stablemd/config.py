@@ -80,8 +80,8 @@ class DataSettings(Settings):
     reference: Path | None = Field(
         None,
         description="another file whose averages are the reference of the observables. Without it "
-        "and without n_reference: training and validation structures in training, test "
-        "structures in an evaluation",
+        "training takes the n_reference structures, or else the training and validation ones, "
+        "and an evaluation takes the test structures",
     )
     reference_energy_unit: EnergyUnit | None = Field(None, description="of that file")
     reference_length_unit: LengthUnit | None = Field(None, description="of that file")

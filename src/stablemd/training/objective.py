@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stablemd import units
 from stablemd.data import Frames
+from stablemd.errors import DataError
 from stablemd.estimators import (
     SampledFrames,
     boltzmann_gradient,
@@ -82,10 +83,17 @@ class StepRecord:
 
 @dataclass
 class EpochFrames:
-    """The frames of one learning epoch and their energies at the present parameters."""
+    """The frames of one learning epoch and their energies at the present parameters.
+
+    Attributes:
+        frames: those with finite numbers.
+        energies: U at the present parameters in eV, (n,).
+        n_dropped: recorded frames with numbers that are not finite.
+    """
 
     frames: SampledFrames
     energies: Tensor
+    n_dropped: int = 0
 
     def n_eff_share(self, energies: Tensor, beta: float) -> float:
         """Effective share of the frames at parameters that give these energies."""
@@ -179,7 +187,7 @@ class StableObjective:
         )
         self.estimator_s += time.perf_counter() - begin
         keep = frames.finite_mask()
-        return EpochFrames(frames.select(keep), energies[keep])
+        return EpochFrames(frames.select(keep), energies[keep], int((~keep).sum()))
 
     def step(self, epoch: EpochFrames) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it."""
@@ -229,7 +237,7 @@ class StableObjective:
             gradient_cosine=cosine(g_obs, g_label),
             n_eff=result.n_eff,
             n_frames=result.n_frames,
-            n_dropped=result.n_dropped,
+            n_dropped=epoch.n_dropped + result.n_dropped,
             step_share=share,
             rate_scale=self.rate_scale,
         )
@@ -240,6 +248,11 @@ class StableObjective:
         total = [torch.zeros_like(p) for p in self._parameters]
         for weight, gradient in parts:
             size = weight * norm(gradient)
+            if not size < float("inf"):
+                raise DataError(
+                    f"a gradient of the StABlE step has norm {size}; the model or a training "
+                    "structure gives numbers that are not finite, so check both before training on"
+                )
             factor = weight * min(1.0, clip / size) if size > 0.0 else 0.0
             for out, part in zip(total, gradient, strict=True):
                 out.add_(part, alpha=factor)

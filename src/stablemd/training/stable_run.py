@@ -102,6 +102,8 @@ class StableRun:
             if measured:
                 self._stop(f"max_minutes = {limit} used up", open_phase=self._phase)
             else:
+                if record["phase"] == "learn" and record["end_of_phase"] is None:
+                    record["end_of_phase"] = f"max_minutes = {limit} used up"
                 self._phase = "simulate"
         return record
 

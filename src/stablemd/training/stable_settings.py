@@ -89,7 +89,11 @@ class StableSettings(Settings):
         "the frames by this at most",
     )
     plateau_factor: float = Field(0.2, gt=0.0, lt=1.0, description="learning rate reduction")
-    plateau_patience: PositiveInt = Field(10, description="epochs without progress before it")
+    plateau_patience: PositiveInt = Field(
+        10,
+        description="epochs without progress before it; with the default max_learning_epochs that "
+        "limit comes first",
+    )
     max_reductions: PositiveInt = Field(
         2, description="a learning phase ends when it would reduce the rate more often than this"
     )

@@ -45,7 +45,9 @@ class Experiment:
     @property
     def evaluation_reference(self) -> Frames:
         """Structures whose averages the observables are evaluated against."""
-        return self.require_test() if self.reference is None else self.reference
+        if self.config.data.reference is not None and self.reference is not None:
+            return self.reference
+        return self.require_test()
 
     def require_test(self) -> Frames:
         """The test structures.
