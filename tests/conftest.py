@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from ase.build import molecule
 
+from stablemd.md import sharding
 from stablemd.system import System
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -17,6 +19,14 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _replicas_in_one_thread() -> Iterator[None]:
+    """A command sets the number of threads of its process; tests share one."""
+    before = sharding.get_threads()
+    yield
+    sharding.set_threads(before)
 
 
 @pytest.fixture(scope="session")

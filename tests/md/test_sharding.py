@@ -27,13 +27,6 @@ class LeakyWell(SamplingForm):
         return positions.square().sum(dim=(1, 2)), forces
 
 
-@pytest.fixture(autouse=True)
-def _restore_threads():
-    before = sharding.get_threads()
-    yield
-    sharding.set_threads(before)
-
-
 def run(threads: int, integrator: str, form: SamplingForm | None = None) -> SimulationResult:
     system = System.create([6, 6, 1], bonds=[(0, 1)], bond_lengths=[0.0])
     form = form or LeakyWell()
@@ -141,3 +134,16 @@ def test_progress_is_that_of_the_slowest_thread_that_still_runs() -> None:
 def test_more_threads_than_cores_are_refused() -> None:
     with pytest.raises(ConfigError, match="threads is 100000"):
         sharding.set_threads(100_000)
+
+
+def test_errors_name_the_replicas_of_the_whole_run(monkeypatch) -> None:
+    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    sharding.set_threads(3)
+    system, form = System.create([6]), LeakyWell()
+    positions = torch.zeros(9, 1, 3, dtype=torch.float64)
+    state = initial_state(system, positions, form, temperature_k=300.0, seed=0)
+    state.energies[7] = torch.nan
+    integrator = make_integrator("nve", dt_fs=1.0, temperature_k=300.0)
+    detectors = make_detectors({"nonfinite": {}}, system)
+    with pytest.raises(SimulationError, match=r"1 of 9 .*replicas: \[7\]"):
+        simulate(form, state, integrator, detectors, system, n_steps=5, seed=0)

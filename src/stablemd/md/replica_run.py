@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from stablemd.md.history import RewindHistory
-from stablemd.md.initial import require_finite
 from stablemd.md.integrators.base import Integrator
 from stablemd.md.random_streams import NormalBlocks
 from stablemd.md.recording import Recorder
@@ -55,10 +54,6 @@ class ReplicaRun:
             start if len(self._replicas) == start.n_replicas else start.select(self._replicas)
         )
         self._valid = self._active
-        require_finite(
-            {n: getattr(self._active, n) for n in ("positions", "momenta", "energies", "forces")},
-            self._replicas,
-        )
         self._noise = (
             NormalBlocks(
                 seed,

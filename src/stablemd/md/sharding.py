@@ -24,7 +24,7 @@ from stablemd.errors import ConfigError
 from stablemd.md.integrators import Integrator
 from stablemd.md.recording import RecordedFrames
 from stablemd.md.result import SimulationResult
-from stablemd.md.simulate import ProgressCallback
+from stablemd.md.simulate import ProgressCallback, check_state
 from stablemd.md.simulate import simulate as simulate_one
 from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
@@ -96,6 +96,8 @@ def simulate(
     n_shards = min(_threads, len(alive) // MIN_REPLICAS_PER_THREAD)
     if n_shards < 2 or not form.replica_independent or state.positions.device.type != "cpu":
         return run(form, state, on_progress)
+    # Here, where replicas still have the numbers that an error can name.
+    check_state(state, system)
     # Dealt out in turn, so that replicas of one kind do not end up in one thread.
     shares = [alive[k::n_shards] for k in range(n_shards)]
     cancelled = threading.Event()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from stablemd.errors import SimulationError
-from stablemd.md.initial import initial_state
+from stablemd.md.initial import initial_state, require_finite
 from stablemd.md.integrators.base import Integrator
 from stablemd.md.replica_run import ReplicaRun
 from stablemd.md.result import SimulationResult
@@ -77,8 +77,8 @@ def simulate(
             not fit the system or is not finite.
     """
     detector_set = detectors if isinstance(detectors, DetectorSet) else DetectorSet(detectors)
-    _check_arguments(n_steps, check_every, record_every, rewind_steps)
-    _check_state(state, system)
+    check_arguments(n_steps, check_every, record_every, rewind_steps)
+    check_state(state, system)
     with torch.no_grad():
         start = integrator.init(state, system, seed)
         run = ReplicaRun(form, start, integrator, detector_set, seed, n_steps, rewind_steps)
@@ -103,7 +103,8 @@ def _next_stop(done: int, n_steps: int, check_every: int, record_every: int) -> 
     return min(stops)
 
 
-def _check_arguments(n_steps: int, check_every: int, record_every: int, rewind_steps: int) -> None:
+def check_arguments(n_steps: int, check_every: int, record_every: int, rewind_steps: int) -> None:
+    """Raise SimulationError for a number of steps that is out of range."""
     lowest = {"n_steps": 1, "check_every": 1, "record_every": 0, "rewind_steps": 0}
     given: dict[str, object] = {
         "n_steps": n_steps,
@@ -118,7 +119,8 @@ def _check_arguments(n_steps: int, check_every: int, record_every: int, rewind_s
             )
 
 
-def _check_state(state: State, system: System) -> None:
+def check_state(state: State, system: System) -> None:
+    """Raise SimulationError for a state that does not fit the system or is not finite."""
     expected = (state.n_replicas, system.n_atoms, 3)
     for name in ("positions", "momenta", "forces"):
         value = getattr(state, name)
@@ -128,3 +130,8 @@ def _check_state(state: State, system: System) -> None:
                 f"{system.formula}, got {value.dtype} of shape {tuple(value.shape)}; make the "
                 "state with initial_state"
             )
+    alive = torch.nonzero(state.alive).flatten()
+    require_finite(
+        {n: getattr(state, n)[alive] for n in ("positions", "momenta", "energies", "forces")},
+        alive,
+    )
