@@ -55,9 +55,10 @@ def page(runs: list[dict[str, Any]]) -> str:
         "training and evaluation; data and start model are those of the package.",
         "",
         f"{stable['n_replicas']} replicas of up to {stable['length_ps']:g} ps. MTTF: mean time "
-        "to failure. Settings were chosen on seed 0: its first run, with a budget of 1.1, had a test "
-        "force MAE of 1.099 times the start, and the budget was then set to 1.06. The start model "
-        "was chosen among five for failing often. Ratios with the lower 95 % bound; no failure after training leaves the ratio "
+        "to failure. Settings were chosen on seed 0: its first run, with a budget of 1.1, had a "
+        "test force MAE of 1.099 times the start, and the budget was then set to 1.06. The start "
+        "model was chosen among five for failing often. Ratios with the lower "
+        "95 % bound; no failure after training leaves the ratio "
         "open and gives the bound alone. Energies of `control` and `after` have their constant "
         "set on training frames.",
         "",
