@@ -8,6 +8,7 @@ aspirin model of Raja et al. (TMLR 2025), 117,953 parameters.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -17,11 +18,15 @@ from torch.nn.functional import linear, softplus
 from stablemd.errors import PotentialError
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
+from stablemd.potentials.filter_lookup import lookup
 from stablemd.potentials.pair_convolution import convolve
 from stablemd.system import System
 
 N_ELEMENTS = 100
 LOG2 = math.log(2.0)
+
+KNOTS_PER_GAUSSIAN = 24
+"""Knots of the filter tables per Gaussian of the distance expansion, i.e. per its width."""
 
 
 def shifted_softplus(x: Tensor) -> Tensor:
@@ -46,6 +51,16 @@ class FilterNetwork(nn.Module):
         bias = self.second.bias - LOG2 * self.second.weight.sum(dim=1)
         return linear(softplus(self.first(gaussians)), self.second.weight, bias) * envelope
 
+    def with_slope(
+        self, gaussians: Tensor, envelope: Tensor, gaussian_slopes: Tensor, envelope_slope: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Filters and their derivatives with respect to the distance, (P, n_filters) each."""
+        hidden = self.first(gaussians)
+        hidden_slope = linear(gaussian_slopes, self.first.weight)
+        raw = self.second(shifted_softplus(hidden))
+        raw_slope = linear(torch.sigmoid(hidden) * hidden_slope, self.second.weight)
+        return raw * envelope, raw_slope * envelope + raw * envelope_slope
+
 
 class Interaction(nn.Module):
     """One interaction block: in-projection, continuous-filter convolution, update."""
@@ -61,10 +76,7 @@ class Interaction(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, features: Tensor, gaussians: Tensor, envelope: Tensor, pairs: Tensor
-    ) -> Tensor:
-        filters = self.filter(gaussians, envelope)
+    def forward(self, features: Tensor, filters: Tensor, pairs: Tensor) -> Tensor:
         messages = convolve(self.project_in(features), filters, pairs)
         update: Tensor = self.update(shifted_softplus(self.project_out(messages)))
         return update
@@ -83,7 +95,15 @@ class SchNet(Potential):
         n_gaussians: number of Gaussians on [0, cutoff] that expand a distance.
         cutoff: range of an interaction in Å; a cosine envelope takes filters
             and their slope to zero there.
+
+    Attributes:
+        tabulate_filters: read the filters of a large batch from tables that are
+            computed anew, with graph, in every call (on a CPU, in single
+            precision, where it is cheaper; the difference is of the size of
+            rounding errors).  False: always by the filter networks.
     """
+
+    tabulate_filters: bool = True
 
     def __init__(
         self,
@@ -149,15 +169,49 @@ class SchNet(Potential):
 
     def local_energies(self, batch: Batch) -> Tensor:
         """Atomic energies in eV, (n_atoms_total,) float64, with graph."""
-        first, second = batch.pairs
+        pairs = batch.pairs
+        first, second = pairs
         vectors = batch.positions.index_select(0, second) - batch.positions.index_select(0, first)
-        gaussians, envelope = self.expand_distances(torch.linalg.vector_norm(vectors, dim=1))
+        distances = torch.linalg.vector_norm(vectors, dim=1)
+        if distances.device.type == "cpu":  # elsewhere counting them would stall the device
+            near = torch.nonzero(distances.detach() < self.cutoff).squeeze(1)
+            if len(near) < len(distances):
+                distances, pairs = distances.index_select(0, near), pairs.index_select(1, near)
         features = self.embedding(batch.numbers)
-        for interaction in self.blocks:
-            features = features + interaction(features, gaussians, envelope, batch.pairs)
+        for interaction, filters in zip(self.blocks, self._filters(distances), strict=True):
+            features = features + interaction(features, filters, pairs)
         hidden = shifted_softplus(self.readout_hidden(features))
         network = self.readout_energy(hidden).squeeze(1).double()
         return network * self.energy_scale + self.atomic_shift[batch.numbers]
+
+    def _filters(self, distances: Tensor) -> Iterator[Tensor]:
+        """The filters (P, n_filters) of each interaction at distances (P,) in Å."""
+        n_knots = KNOTS_PER_GAUSSIAN * len(self.gaussian_centres)
+        if (
+            self.tabulate_filters
+            and len(distances) > n_knots
+            and distances.device.type == "cpu"
+            and distances.dtype == torch.float32
+        ):
+            spacing = self.cutoff / (n_knots - 1)
+            knots = spacing * torch.arange(n_knots, dtype=distances.dtype)
+            terms = (*self.expand_distances(knots), *self._expansion_slopes(knots))
+            for block in self.blocks:
+                yield lookup(*block.filter.with_slope(*terms), distances, spacing)
+        else:
+            gaussians, envelope = self.expand_distances(distances)
+            for block in self.blocks:
+                yield block.filter(gaussians, envelope)
+
+    def _expansion_slopes(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives of what ``expand_distances`` gives with respect to the distance."""
+        offsets = distances[:, None] - self.gaussian_centres
+        exponent = self._gaussian_exponent
+        gaussians = 2.0 * exponent * offsets * torch.exp(exponent * offsets.square())
+        wave = math.pi / self.cutoff
+        envelope = -0.5 * wave * torch.sin(wave * distances)
+        envelope = torch.where(distances < self.cutoff, envelope, torch.zeros_like(envelope))
+        return gaussians, envelope[:, None]
 
     def set_energy_scale(self, scale: float, shifts: dict[int, float]) -> None:
         """Set the energy scale (eV) and the constant energy of each element (eV)."""
