@@ -18,7 +18,7 @@ class HarmonicWells(SamplingForm):
     k: float = 1.0
     replica_independent: bool = True
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return 0.5 * self.k * positions.square().sum((1, 2)), -self.k * positions
 
 
@@ -31,7 +31,7 @@ class AnharmonicCluster(SamplingForm):
     spring: float = 1.5
     replica_independent: bool = True
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         stretch = positions[:, 1:] - positions[:, :-1]
         energies = (0.5 * self.k * positions.square() + 0.25 * self.quartic * positions**4).sum(
             (1, 2)
@@ -56,7 +56,7 @@ class Cliff(SamplingForm):
     replica_independent: bool = True
     calls: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         self.calls.append(positions.clone())
         k = self.k * (1.0 + self.shape_factor * len(positions))
         energies = 0.5 * k * positions.square() - self.b / 3.0 * positions**3

@@ -22,7 +22,7 @@ class LeakyWell(SamplingForm):
 
     replica_independent = True
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         forces = torch.where(positions.abs() > 0.28, 30.0 * positions, -2.0 * positions)
         return positions.square().sum(dim=(1, 2)), forces
 
@@ -78,7 +78,7 @@ def test_an_error_in_one_thread_reaches_the_caller(monkeypatch) -> None:
     class Broken(LeakyWell):
         calls = 0
 
-        def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
             type(self).calls += 1
             if type(self).calls > 20:
                 raise SimulationError("the potential gave up")
@@ -104,7 +104,7 @@ def test_an_error_in_one_thread_ends_the_others(monkeypatch) -> None:
             Slow.made += 1
             return form
 
-        def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
             if self.breaks:
                 raise SimulationError("the potential gave up")
             if Slow.made:

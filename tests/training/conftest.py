@@ -80,7 +80,7 @@ class HoledBondSampling(SamplingForm):
         self._constants = tuple(c.detach().clone() for c in potential.constants)
         self._shift = potential.shift.clone()
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         stiffness, length, depth = self._constants
         vectors = positions[:, 1] - positions[:, 0]
         r = vectors.norm(dim=1)

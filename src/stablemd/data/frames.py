@@ -79,6 +79,10 @@ class Frames:
     def n_atoms(self) -> int:
         return int(self.numbers.shape[0])
 
+    def geometry(self, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+        """Positions (n, N, 3) and cells (n, 3, 3) or None in Å, on a device."""
+        return self.positions.to(device), None if self.cell is None else self.cell.to(device)
+
     def select(self, index: Tensor | slice | list[int]) -> Frames:
         """The frames at ``index`` (a slice, a list, or an index tensor), in that order."""
         if isinstance(index, list):

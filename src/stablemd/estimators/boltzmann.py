@@ -102,12 +102,13 @@ def boltzmann_gradient(
         )
     value, slope = _loss_and_slope(loss, average.mean)
     coefficients = frame_coefficients(kept.values, average.weights, slope, beta=beta)
-    positions = kept.positions
+    positions, cells = kept.positions, kept.cells
     if max_backward_frames is not None and len(kept) > max_backward_frames:
         index, coefficients = thin_coefficients(coefficients, max_backward_frames, seed=seed)
         positions = positions[index]
+        cells = None if cells is None else cells[index]
     gradient_norm = backward_weighted_energy(
-        potential, system, positions, coefficients, chunk_size=chunk_size
+        potential, system, positions, coefficients, cells=cells, chunk_size=chunk_size
     )
     return EstimatorResult(
         loss=value,

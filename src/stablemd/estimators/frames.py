@@ -21,12 +21,14 @@ class SampledFrames:
             rounding cancels and the weights at θ0 are exactly uniform.
         values: observable of every frame, (n, D), detached.
         replica: replica that each frame came from, (n,) int64.
+        cells: cell of every frame in Å, (n, 3, 3); None for the system's own.
     """
 
     positions: Tensor
     reference_energies: Tensor
     values: Tensor
     replica: Tensor
+    cells: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.positions.shape[0] if self.positions.ndim == 3 else -1
@@ -40,6 +42,8 @@ class SampledFrames:
             "values": (self.values, self.values.ndim == 2 and len(self.values) == n, "(n, D)"),
             "replica": (self.replica, self.replica.shape == (n,), "(n,)"),
         }
+        if self.cells is not None:
+            shapes["cells"] = (self.cells, self.cells.shape == (n, 3, 3), "(n, 3, 3)")
         for name, (tensor, fits, expected) in shapes.items():
             if not fits:
                 raise DataError(
@@ -57,6 +61,7 @@ class SampledFrames:
             reference_energies=self.reference_energies[index],
             values=self.values[index],
             replica=self.replica[index],
+            cells=None if self.cells is None else self.cells[index],
         )
 
     def finite_mask(self) -> Tensor:

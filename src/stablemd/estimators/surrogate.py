@@ -12,7 +12,12 @@ from stablemd.system import System
 
 @torch.no_grad()
 def potential_energies(
-    potential: Potential, system: System, positions: Tensor, *, chunk_size: int = 64
+    potential: Potential,
+    system: System,
+    positions: Tensor,
+    *,
+    cells: Tensor | None = None,
+    chunk_size: int = 64,
 ) -> Tensor:
     """Energies of frames without a graph.
 
@@ -20,6 +25,7 @@ def potential_energies(
         potential: evaluated as it is, on its own device.
         system: the molecule.
         positions: (n, N, 3) in Å.
+        cells: (n, 3, 3) in Å; the system's cell by default.
         chunk_size: frames per call of the potential, which bounds the memory.
 
     Returns:
@@ -31,8 +37,10 @@ def potential_energies(
     _require_chunk(chunk_size)
     energies = torch.empty(len(positions), dtype=torch.float64, device=positions.device)
     for start in range(0, len(positions), chunk_size):
-        chunk = positions[start : start + chunk_size].to(potential.device)
-        energies[start : start + chunk_size] = potential.energy(system, chunk).to(energies)
+        part = slice(start, start + chunk_size)
+        chunk = positions[part].to(potential.device)
+        boxes = None if cells is None else cells[part].to(potential.device)
+        energies[part] = potential.energy(system, chunk, boxes).to(energies)
     return energies
 
 
@@ -42,6 +50,7 @@ def backward_weighted_energy(
     positions: Tensor,
     coefficients: Tensor,
     *,
+    cells: Tensor | None = None,
     chunk_size: int = 64,
 ) -> float:
     """Add ∇θ Σ_i c_i U_θ(x_i) to the parameters' ``.grad``.
@@ -55,6 +64,7 @@ def backward_weighted_energy(
         system: the molecule.
         positions: (n, N, 3) in Å.
         coefficients: c_i, (n,), detached.
+        cells: (n, 3, 3) in Å; the system's cell by default.
         chunk_size: frames per forward and backward pass.
 
     Returns:
@@ -73,10 +83,12 @@ def backward_weighted_energy(
         )
     total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
     for start in range(0, len(positions), chunk_size):
-        chunk = positions[start : start + chunk_size].detach().to(potential.device)
+        part = slice(start, start + chunk_size)
+        chunk = positions[part].detach().to(potential.device)
+        boxes = None if cells is None else cells[part].detach().to(potential.device)
         with torch.enable_grad():
-            energies = potential.energy(system, chunk)
-        weights = coefficients[start : start + chunk_size].detach().to(energies)
+            energies = potential.energy(system, chunk, boxes)
+        weights = coefficients[part].detach().to(energies)
         gradients = torch.autograd.grad(energies, parameters, weights, allow_unused=True)
         for accumulated, gradient in zip(total, gradients, strict=True):
             if gradient is not None:

@@ -140,7 +140,7 @@ def evaluate(
     observable_errors: dict[str, ObservableError] = {}
     curves = []
     for choice in settings.observables:
-        observable = choice.build(system, reference.positions.to(device))
+        observable = choice.build(system, *reference.geometry(device))
         error, sampled, target = _compare(observable, kept, reference)
         curves.append((sampled, target))
         observable_errors[observable.name] = error
@@ -173,13 +173,13 @@ def _compare(
     """The observable's error (unknown without frames), and its sampled and reference curves."""
     axis = observable.axis.cpu()
     device = observable.axis.device
-    values = observable.values(reference.positions.to(device)).cpu()
+    values = observable.values(*reference.geometry(device)).cpu()
     average = ensemble_average(values, torch.arange(len(reference)))
     target = Curve(axis, average.mean, average.stderr)
     if len(kept) < 2:
         unknown = torch.full_like(axis, float("nan"))
         return ObservableError(None, None), Curve(axis, unknown, unknown), target
-    sampled = observable.values(kept.positions).cpu()
+    sampled = observable.values(kept.positions, kept.cells).cpu()
     compared = compare_with_reference(
         observable, sampled, kept.replica.cpu(), values, torch.arange(len(reference))
     )

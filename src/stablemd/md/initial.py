@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stablemd.cell import cells_of
 from stablemd.errors import SimulationError
 from stablemd.md.state import State
 from stablemd.md.velocities import maxwell_boltzmann_momenta
@@ -22,6 +23,7 @@ def initial_state(
     replica_ids: Tensor | None = None,
     step: int = 0,
     remove_com: bool = True,
+    cells: Tensor | None = None,
 ) -> State:
     """Replicas at given positions with forces and Maxwell-Boltzmann momenta.
 
@@ -35,6 +37,7 @@ def initial_state(
             int64; 0..R-1 by default.
         step: step count of the random streams to start from.
         remove_com: set the total momentum of each replica to zero.
+        cells: (3, 3) or (R, 3, 3) in Å; the system's cell by default.
 
     Returns:
         A state with every replica alive and no thermostat variables.
@@ -55,8 +58,11 @@ def initial_state(
     replica_ids = replica_ids.to(device=positions.device, dtype=torch.int64)
     _check_replica_ids(replica_ids, n_replicas)
     positions = positions.detach().to(torch.float64).clone()
+    boxes = None
+    if system.is_periodic:
+        boxes = cells_of(system.cell, n_replicas, cells).detach().to(positions).clone()
     with torch.no_grad():
-        energies, forces = form(positions)
+        energies, forces = form(positions, boxes)
         energies, forces = energies.to(torch.float64), forces.to(torch.float64)
         _check_start(positions, energies, forces)
         momenta = maxwell_boltzmann_momenta(
@@ -70,6 +76,7 @@ def initial_state(
         replica_ids=replica_ids,
         step=step,
         alive=torch.ones(n_replicas, dtype=torch.bool, device=positions.device),
+        cells=boxes,
     )
 
 

@@ -19,12 +19,14 @@ class RecordedFrames:
         energies: potential energy in eV, (n,) float64.
         replica: index of the replica in the run, (n,) int64.
         step: steps since the start of the run, (n,) int64.
+        cells: cell of every frame in Å, (n, 3, 3) float64; None where nothing is periodic.
     """
 
     positions: Tensor
     energies: Tensor
     replica: Tensor
     step: Tensor
+    cells: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.positions.shape[0])
@@ -32,17 +34,23 @@ class RecordedFrames:
     def select(self, index: Tensor | slice) -> RecordedFrames:
         """The frames at ``index`` (a slice, or an integer or boolean index tensor)."""
         return RecordedFrames(
-            self.positions[index], self.energies[index], self.replica[index], self.step[index]
+            self.positions[index],
+            self.energies[index],
+            self.replica[index],
+            self.step[index],
+            None if self.cells is None else self.cells[index],
         )
 
     @classmethod
     def concatenate(cls, parts: list[RecordedFrames]) -> RecordedFrames:
         """Frames of several runs, in order."""
+        cells = [p.cells for p in parts if p.cells is not None]
         return cls(
             torch.cat([p.positions for p in parts]),
             torch.cat([p.energies for p in parts]),
             torch.cat([p.replica for p in parts]),
             torch.cat([p.step for p in parts]),
+            torch.cat(cells) if len(cells) == len(parts) else None,
         )
 
 
@@ -56,7 +64,11 @@ class Recorder:
         """Keep the replicas of a state; ``replicas`` (A,) are their indices in the run."""
         self._parts.append(
             RecordedFrames(
-                state.positions, state.energies, replicas, torch.full_like(replicas, step)
+                state.positions,
+                state.energies,
+                replicas,
+                torch.full_like(replicas, step),
+                state.cells,
             )
         )
 
@@ -65,5 +77,6 @@ class Recorder:
         nothing = torch.zeros(0, dtype=torch.bool, device=like.alive.device)
         index = torch.zeros(0, dtype=torch.int64, device=like.alive.device)
         positions = like.positions[:0]
-        empty = RecordedFrames(positions, positions.new_zeros(len(nothing)), index, index)
+        cells = None if like.cells is None else like.cells[:0]
+        empty = RecordedFrames(positions, positions.new_zeros(len(nothing)), index, index, cells)
         return RecordedFrames.concatenate([empty, *self._parts])

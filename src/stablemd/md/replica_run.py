@@ -85,7 +85,7 @@ class ReplicaRun:
         begin, model_before = perf_counter(), self._wall["model"]
         noise_s = 0.0
         full = self.n_active == self._frozen.n_replicas
-        evaluate = self._evaluate if full or self._form.replica_independent else self._padded
+        evaluate = _Evaluator(self, padded=not (full or self._form.replica_independent))
         step, noise, active = self._integrator.step, self._noise, self._active
         for _ in range(n_steps):
             if noise is None:
@@ -106,7 +106,9 @@ class ReplicaRun:
             return
         begin = perf_counter()
         active = self._active
-        seen = self._detectors.detect(active.positions, active.momenta, active.energies)
+        seen = self._detectors.detect(
+            active.positions, active.momenta, active.energies, active.cells
+        )
         failed = [r for r, bad in enumerate(seen.failed.tolist()) if bad]
         if failed:
             explained = self._detectors.explain(seen, failed)
@@ -162,16 +164,45 @@ class ReplicaRun:
         if self._noise is not None:
             self._noise.select(keep)
 
-    def _evaluate(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(
+        self, positions: Tensor, cells: Tensor | None, *, padded: bool, stress: bool
+    ) -> tuple[Tensor, ...]:
+        """Energies, forces and, where asked for, stress of the running replicas.
+
+        With ``padded`` the form sees the full batch, frozen replicas at their
+        last valid positions.
+        """
         begin = perf_counter()
-        energies, forces = self._form(positions)
-        energies, forces = energies.to(torch.float64), forces.to(torch.float64)
+        index = self._replicas
+        if padded:
+            positions = self._frozen.positions.index_copy(0, index, positions)
+            if cells is not None and self._frozen.cells is not None:
+                cells = self._frozen.cells.index_copy(0, index, cells)
+        numbers: tuple[Tensor, ...]
+        if stress:
+            assert cells is not None
+            numbers = self._form.with_stress(positions, cells)
+        else:
+            numbers = self._form(positions, cells)
+        numbers = tuple(n.to(torch.float64) for n in numbers)
         self._n_evaluations += len(positions)
         self._wall["model"] += perf_counter() - begin
+        return tuple(n[index] for n in numbers) if padded else numbers
+
+
+class _Evaluator(SamplingForm):
+    """The form as an integrator calls it: on the running replicas, timed and counted."""
+
+    def __init__(self, run: ReplicaRun, *, padded: bool) -> None:
+        self._run = run
+        self._padded = padded
+
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        energies, forces = self._run.evaluate(positions, cells, padded=self._padded, stress=False)
         return energies, forces
 
-    def _padded(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate in the full batch, frozen replicas at their last valid positions."""
-        batch = self._frozen.positions.index_copy(0, self._replicas, positions)
-        energies, forces = self._evaluate(batch)
-        return energies[self._replicas], forces[self._replicas]
+    def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        energies, forces, stress = self._run.evaluate(
+            positions, cells, padded=self._padded, stress=True
+        )
+        return energies, forces, stress

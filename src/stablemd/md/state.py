@@ -21,6 +21,8 @@ class State:
         replica_ids: identity of each replica in the random streams, (R,) int64.
         step: step count of the random streams, common to all replicas.
         alive: False for replicas that are frozen after a failure, (R,) bool.
+        cells: cell vectors as rows in Å, (R, 3, 3) float64; None where nothing
+            is periodic.
         thermostat: per-replica variables of the integrator by name, each (R, ...).
     """
 
@@ -31,6 +33,7 @@ class State:
     replica_ids: Tensor
     step: int
     alive: Tensor
+    cells: Tensor | None = None
     thermostat: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -47,6 +50,7 @@ class State:
             energies=self.energies[index],
             replica_ids=self.replica_ids[index],
             alive=self.alive[index],
+            cells=None if self.cells is None else self.cells[index],
             thermostat={k: v[index] for k, v in self.thermostat.items()},
         )
 
@@ -66,6 +70,9 @@ class State:
             energies=put(self.energies, other.energies),
             replica_ids=put(self.replica_ids, other.replica_ids),
             alive=put(self.alive, other.alive),
+            cells=None
+            if self.cells is None or other.cells is None
+            else put(self.cells, other.cells),
             thermostat={k: put(v, other.thermostat[k]) for k, v in self.thermostat.items()},
             step=other.step,
         )

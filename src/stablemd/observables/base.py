@@ -23,8 +23,13 @@ class Observable(ABC):
     """Value title with unit for plots."""
 
     @abstractmethod
-    def values(self, positions: Tensor) -> Tensor:
-        """Values (n, D) of frames with positions (n, N, 3) in Å; differentiable."""
+    def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        """Values (n, D) of frames; differentiable.
+
+        Args:
+            positions: unwrapped, (n, N, 3) in Å.
+            cells: (n, 3, 3) in Å; the system's cell by default, where it is periodic.
+        """
 
     @abstractmethod
     def mean_absolute_error(self, mean: Tensor, reference: Tensor) -> Tensor:

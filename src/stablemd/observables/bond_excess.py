@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stablemd.cell import cells_of, minimum_image
 from stablemd.errors import ConfigError, SystemDefinitionError
 from stablemd.observables.base import Observable
 from stablemd.system import System
@@ -48,31 +49,43 @@ class BondExcess(Observable):
             )
         self.tolerance = per_bond.expand(n_bonds)
         self.axis = torch.arange(len(system.bonds), dtype=torch.float64, device=system.device)
+        self._system = system
         self._first, self._second = system.bonds.T
         self._lengths = system.bond_lengths
 
     @classmethod
     def from_reference(
-        cls, system: System, positions: Tensor, *, margin: float = 1.1, smallest: float = 0.05
+        cls,
+        system: System,
+        positions: Tensor,
+        cells: Tensor | None = None,
+        *,
+        margin: float = 1.1,
+        smallest: float = 0.05,
     ) -> BondExcess:
         """Tolerances from structures: ``margin`` times each bond's largest deviation.
 
         Args:
             system: with bonds and their mean lengths.
             positions: reference structures (n, N, 3) in Å.
+            cells: their cells (n, 3, 3) in Å; the system's cell by default.
             margin: factor on the largest deviation that the structures show.
             smallest: least tolerance in Å, for references with few structures.
         """
         probe = cls(system, 1.0)
-        largest = probe._deviations(positions.to(system.device)).amax(dim=0)
+        boxes = None if cells is None else cells.to(system.device)
+        largest = probe._deviations(positions.to(system.device), boxes).amax(dim=0)
         return cls(system, (margin * largest).clamp_min(smallest))
 
-    def _deviations(self, positions: Tensor) -> Tensor:
+    def _deviations(self, positions: Tensor, cells: Tensor | None) -> Tensor:
         vectors = positions[:, self._second] - positions[:, self._first]
+        if self._system.is_periodic:
+            boxes = cells_of(self._system.cell, len(vectors), cells)
+            vectors = minimum_image(vectors, boxes, self._system.pbc)
         return (torch.linalg.vector_norm(vectors, dim=-1) - self._lengths).abs()
 
-    def values(self, positions: Tensor) -> Tensor:
-        excess = (self._deviations(positions) - self.tolerance).clamp_min(0.0)
+    def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        excess = (self._deviations(positions, cells) - self.tolerance).clamp_min(0.0)
         return (excess / self.tolerance).square()
 
     def mean_absolute_error(self, mean: Tensor, reference: Tensor) -> Tensor:

@@ -92,12 +92,13 @@ class DistanceDistribution(Observable):
             )
         return bins
 
-    def values(self, positions: Tensor) -> Tensor:
+    def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """h(r) of every frame.
 
         Args:
             positions: (n, N, 3) in Å; a frame with a non-finite position gives
                 NaN in all of its own bins and changes no other frame.
+            cells: not used, since the molecule is isolated.
 
         Returns:
             (n, n_bins) float64 in 1/Å, differentiable with respect to positions.

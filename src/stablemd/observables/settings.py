@@ -25,7 +25,7 @@ class DistanceDistributionSettings(Settings):
     loss: LossName = Field("mse", description="distance between average and reference")
     weight: NonNegativeFloat = Field(1.0, description="weight of this loss in training")
 
-    def build(self, system: System, reference: Tensor) -> Observable:
+    def build(self, system: System, reference: Tensor, cells: Tensor | None = None) -> Observable:
         """The observable; ``reference`` positions (n, N, 3) are not needed for this one."""
         return DistanceDistribution(system, r_max=self.r_max, n_bins=self.n_bins)
 
@@ -40,9 +40,9 @@ class BondExcessSettings(Settings):
     loss: LossName = Field("integrated_absolute", description="distance to the reference")
     weight: NonNegativeFloat = Field(1.0, description="weight of this loss in training")
 
-    def build(self, system: System, reference: Tensor) -> Observable:
+    def build(self, system: System, reference: Tensor, cells: Tensor | None = None) -> Observable:
         """The observable with tolerances from reference positions (n, N, 3) in Å."""
-        return BondExcess.from_reference(system, reference, margin=self.margin)
+        return BondExcess.from_reference(system, reference, cells, margin=self.margin)
 
 
 ObservableSettings = Annotated[

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from stablemd.cell import cells_of, lattice_offsets, volumes
 from stablemd.errors import PotentialError
 from stablemd.potentials.batch import Batch
 from stablemd.system import System
-
-EnergyForceFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""``positions (R, N, 3) Å -> energies (R,) eV, forces (R, N, 3) eV/Å``, without graph."""
 
 
 class SamplingForm:
@@ -29,9 +26,25 @@ class SamplingForm:
 
     replica_independent: bool = False
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies (R,) in eV and forces (R, N, 3) in eV/Å of positions (R, N, 3) in Å."""
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Energies (R,) in eV and forces (R, N, 3) in eV/Å.
+
+        Args:
+            positions: Å, (R, N, 3), wrapped or not.
+            cells: (R, 3, 3) in Å; the system's cell by default.
+        """
         raise NotImplementedError
+
+    def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies and forces as in a call, and the stress (R, 3, 3) in eV/Å³.
+
+        Raises:
+            PotentialError: this form knows no stress.
+        """
+        raise PotentialError(
+            f"{type(self).__name__} gives no stress, which constant pressure needs; simulate at "
+            "constant volume, or with a potential's own sampling form"
+        )
 
     def for_thread(self) -> SamplingForm:
         """This form for use in another thread at the same time; with scratch memory of its own."""
@@ -45,9 +58,16 @@ class EagerSampling(SamplingForm):
         self._potential = potential
         self._system = system
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        energies, forces = self._potential.energy_and_forces(self._system, positions)
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        energies, forces = self._potential.energy_and_forces(self._system, positions, cells)
         return energies.to(positions.dtype), forces.to(positions.dtype)
+
+    def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        energies, forces, stress = self._potential.energy_forces_and_stress(
+            self._system, positions, cells
+        )
+        dtype = positions.dtype
+        return energies.to(dtype), forces.to(dtype), stress.to(dtype)
 
 
 class Potential(nn.Module):
@@ -87,22 +107,82 @@ class Potential(nn.Module):
             (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=create_graph)
         return (energy if create_graph else energy.detach()), -gradient
 
-    def batch(self, system: System, positions: Tensor) -> Batch:
-        """R replicas of one system as a batch in this potential's precision."""
+    def batch_energy_forces_and_stress(
+        self, batch: Batch, *, create_graph: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies and forces as ``batch_energy_and_forces``, and stress (n_structures, 3, 3).
+
+        The stress in eV/Å³ is dE/d(strain) over the volume, symmetric, with
+        ASE's sign: positive where the cell would rather shrink, so that the
+        potential part of the pressure is minus a third of its trace.
+
+        Raises:
+            SystemDefinitionError: the batch has no cells.
+        """
+        with torch.enable_grad():
+            positions = batch.positions.detach().requires_grad_(True)
+            strain = positions.new_zeros(batch.n_structures, 3, 3).requires_grad_(True)
+            symmetric = 0.5 * (strain + strain.transpose(1, 2))
+            energy = self.batch_energy(batch.with_positions(positions).strained(symmetric))
+            gradient, virial = torch.autograd.grad(
+                energy.sum(), (positions, strain), create_graph=create_graph
+            )
+        assert batch.cells is not None
+        stress = virial / volumes(batch.cells.detach())[:, None, None]
+        return (energy if create_graph else energy.detach()), -gradient, stress
+
+    def batch(self, system: System, positions: Tensor, cells: Tensor | None = None) -> Batch:
+        """R replicas of one system as a batch in this potential's precision.
+
+        Atoms of a periodic system stand in the home cell there, so that single
+        precision is as good after a long diffusion as before.
+        """
+        if system.is_periodic:
+            boxes = cells_of(system.cell, len(positions), cells).to(positions)
+            positions = positions - lattice_offsets(positions, boxes, system.pbc) @ boxes
+            return Batch.replicas(
+                system, positions.to(self.dtype), self.cutoff, boxes.to(self.dtype)
+            )
         return Batch.replicas(system, positions.to(self.dtype), self.cutoff)
 
-    def energy(self, system: System, positions: Tensor) -> Tensor:
-        """Total energies (R,) in eV of positions (R, N, 3) in Å, with graph."""
-        return self.batch_energy(self.batch(system, positions))
+    def energy(self, system: System, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        """Total energies (R,) in eV of positions (R, N, 3) in Å, with graph.
+
+        Cells (R, 3, 3) in Å default to the system's cell here and below.
+        """
+        return self.batch_energy(self.batch(system, positions, cells))
 
     def energy_and_forces(
-        self, system: System, positions: Tensor, *, create_graph: bool = False
+        self,
+        system: System,
+        positions: Tensor,
+        cells: Tensor | None = None,
+        *,
+        create_graph: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Energies (R,) in eV and forces (R, N, 3) in eV/Å of positions (R, N, 3) in Å."""
         energy, forces = self.batch_energy_and_forces(
-            self.batch(system, positions), create_graph=create_graph
+            self.batch(system, positions, cells), create_graph=create_graph
         )
         return energy, forces.reshape(positions.shape)
+
+    def energy_forces_and_stress(
+        self,
+        system: System,
+        positions: Tensor,
+        cells: Tensor | None = None,
+        *,
+        create_graph: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (R,) eV, forces (R, N, 3) eV/Å and stress (R, 3, 3) eV/Å³ (ASE's sign).
+
+        Raises:
+            SystemDefinitionError: the system is not periodic.
+        """
+        energy, forces, stress = self.batch_energy_forces_and_stress(
+            self.batch(system, positions, cells), create_graph=create_graph
+        )
+        return energy, forces.reshape(positions.shape), stress
 
     def set_energy_scale(self, scale: float, shifts: dict[int, float]) -> None:
         """Set the unit of the network's energies (eV) and each element's constant energy (eV).

@@ -170,11 +170,10 @@ class SchNet(Potential):
     def local_energies(self, batch: Batch) -> Tensor:
         """Atomic energies in eV, (n_atoms_total,) float64, with graph."""
         pairs = batch.pairs
-        first, second = pairs
-        vectors = batch.positions.index_select(0, second) - batch.positions.index_select(0, first)
-        distances = torch.linalg.vector_norm(vectors, dim=1)
+        distances = torch.linalg.vector_norm(batch.pair_vectors(), dim=1)
         if distances.device.type == "cpu":  # elsewhere counting them would stall the device
-            near = torch.nonzero(distances.detach() < self.cutoff).squeeze(1)
+            beyond = distances.detach() >= self.cutoff  # false for NaN, which must stay
+            near = torch.nonzero(~beyond).squeeze(1)
             if len(near) < len(distances):
                 distances, pairs = distances.index_select(0, near), pairs.index_select(1, near)
         features = self.embedding(batch.numbers)

@@ -53,7 +53,7 @@ class SchNetSampling(SamplingForm):
             self._model = _pack(potential, system, n_knots)
         self._work = _workspace(potential, system)
 
-    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         local, forces = self._evaluate(positions)
         return local.sum(dim=1) * self._scale + self._shift, forces.mul_(self._scale)
 

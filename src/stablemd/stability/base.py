@@ -31,8 +31,21 @@ class Detector(ABC):
     """Short name used in results and reports, e.g. ``"bond_length"``."""
 
     @abstractmethod
-    def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
-        """Test positions (R, N, 3) Å, momenta (R, N, 3) internal units, energies (R,) eV."""
+    def detect(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        energies: Tensor,
+        cells: Tensor | None = None,
+    ) -> Detection:
+        """Test R replicas.
+
+        Args:
+            positions: unwrapped, (R, N, 3) Å.
+            momenta: (R, N, 3) internal units.
+            energies: (R,) eV.
+            cells: (R, 3, 3) Å; the system's cell by default, where it is periodic.
+        """
 
     @abstractmethod
     def describe(self, where: int, value: float) -> str:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from stablemd.cell import cells_of, minimum_image
 from stablemd.errors import ConfigError, SystemDefinitionError
 from stablemd.stability.base import Detection, Detector
 from stablemd.system import System
@@ -15,8 +16,8 @@ from stablemd.system import System
 class BondLength(Detector):
     """Fails a replica when some bond deviates from its reference mean by the threshold or more.
 
-    Positions are unwrapped, so bonds need no minimum image.  A length that is
-    not a number fails too.  ``Detection.value`` is the signed deviation in Å of
+    In a periodic system a bond is as long as its shortest image.  A length that
+    is not a number fails too.  ``Detection.value`` is the signed deviation in Å of
     the bond with the largest absolute deviation, ``where`` its index.
 
     Source: the stability criterion for flexible molecules of Fu et al., *Forces
@@ -42,14 +43,25 @@ class BondLength(Detector):
         if not math.isfinite(threshold) or threshold <= 0:
             raise ConfigError(f"threshold must be a positive length in Å, got {threshold}")
         self.threshold = float(threshold)
+        self._system = system
         self._ends = system.bonds.T.flatten()
         self._reference = system.bond_lengths
         self._names = [system.bond_name(b) for b in range(len(system.bonds))]
         self._reference_list = system.bond_lengths.tolist()
 
-    def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
+    def detect(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        energies: Tensor,
+        cells: Tensor | None = None,
+    ) -> Detection:
         first, second = positions.index_select(1, self._ends).chunk(2, dim=1)
-        deviation = torch.linalg.vector_norm(first - second, dim=2).sub_(self._reference)
+        vectors = first - second
+        if self._system.is_periodic:
+            boxes = cells_of(self._system.cell, len(vectors), cells)
+            vectors = minimum_image(vectors, boxes, self._system.pbc)
+        deviation = torch.linalg.vector_norm(vectors, dim=2).sub_(self._reference)
         largest, where = deviation.abs().max(dim=1)
         return Detection(
             failed=largest.lt(self.threshold).logical_not_(),

@@ -66,9 +66,15 @@ class DetectorSet:
             )
         self.detectors = tuple(detectors)
 
-    def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> SetDetection:
-        """Test positions (R, N, 3) Å, momenta (R, N, 3) internal units, energies (R,) eV."""
-        parts = tuple(d.detect(positions, momenta, energies) for d in self.detectors)
+    def detect(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        energies: Tensor,
+        cells: Tensor | None = None,
+    ) -> SetDetection:
+        """Test positions (R, N, 3) Å, momenta, energies (R,) eV and cells (R, 3, 3) Å."""
+        parts = tuple(d.detect(positions, momenta, energies, cells) for d in self.detectors)
         failed = parts[0].failed
         for part in parts[1:]:
             failed = failed | part.failed

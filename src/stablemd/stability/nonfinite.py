@@ -25,7 +25,13 @@ class NonFinite(Detector):
     def __init__(self, system: System) -> None:
         self._names = [f"{chemical_symbols[int(z)]}{a}" for a, z in enumerate(system.numbers)]
 
-    def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
+    def detect(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        energies: Tensor,
+        cells: Tensor | None = None,
+    ) -> Detection:
         # Zero times a number that is not finite is NaN: cheaper than testing each number.
         zero = torch.mul(positions, 0.0).addcmul_(momenta, momenta, value=0.0).flatten(1)
         bad_atom, first = zero.ne(zero).max(dim=1)

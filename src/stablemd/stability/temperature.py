@@ -40,7 +40,13 @@ class KineticTemperature(Detector):
         per_atom = 1.0 / (n_dof * units.KB * system.masses)
         self._per_component = per_atom.repeat_interleave(3)
 
-    def detect(self, positions: Tensor, momenta: Tensor, energies: Tensor) -> Detection:
+    def detect(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        energies: Tensor,
+        cells: Tensor | None = None,
+    ) -> Detection:
         temperature = momenta.flatten(1).square().mul_(self._per_component).sum(dim=1)
         return Detection(
             failed=temperature.lt(self.max_temperature_k).logical_not_(),

@@ -18,5 +18,5 @@ def centre_energies(potential: Potential, system: System, train: Frames) -> None
     """
     frames = train.select(slice(0, MAX_FRAMES))
     labels, _ = frames.require_labels()
-    energies, _ = potential.for_sampling(system)(frames.positions.to(potential.device))
+    energies, _ = potential.for_sampling(system)(*frames.geometry(potential.device))
     potential.shift_energies(float((labels - energies.cpu()).mean()) / frames.n_atoms)

@@ -52,7 +52,7 @@ def energy_and_force_mae(
     for start in range(0, len(frames), chunk):
         part = slice(start, start + chunk)
         predicted_energies, predicted_forces = potential.energy_and_forces(
-            system, frames.positions[part].to(potential.device)
+            system, *frames.select(part).geometry(potential.device)
         )
         # Sums in float64: total energies may be thousands of eV.
         energy_error = predicted_energies.to("cpu", torch.float64) - energies[part].cpu()

@@ -48,7 +48,7 @@ def label_loss(
     energies, forces = frames.require_labels()
     device = potential.device
     predicted_energies, predicted_forces = potential.energy_and_forces(
-        system, frames.positions.to(device), create_graph=True
+        system, *frames.geometry(device), create_graph=True
     )
     energy_error = predicted_energies.double() - energies.to(device)
     if free_offset:
@@ -60,9 +60,15 @@ def label_loss(
     return loss + settings.force_weight * force_error.double().square().mean()
 
 
-def anchor_loss(potential: Potential, system: System, positions: Tensor, forces: Tensor) -> Tensor:
+def anchor_loss(
+    potential: Potential,
+    system: System,
+    positions: Tensor,
+    forces: Tensor,
+    cells: Tensor | None = None,
+) -> Tensor:
     """Mean squared deviation of the forces from given ones (n, N, 3), in (eV/Å)²."""
-    _, predicted = potential.energy_and_forces(system, positions, create_graph=True)
+    _, predicted = potential.energy_and_forces(system, positions, cells, create_graph=True)
     return (predicted - forces.to(predicted)).double().square().mean()
 
 

@@ -178,12 +178,14 @@ class StableObjective:
         """The recorded frames with everything that the estimator needs."""
         begin = time.perf_counter()
         positions = recorded.positions.to(self._potential.device)
-        energies = self._form()(positions)[0]
+        cells = None if recorded.cells is None else recorded.cells.to(positions)
+        energies = self._form()(positions, cells)[0]
         frames = SampledFrames(
             positions=positions,
             reference_energies=energies,
-            values=self._target.values(positions),
+            values=self._target.values(positions, cells),
             replica=recorded.replica.to(positions.device),
+            cells=cells,
         )
         self.estimator_s += time.perf_counter() - begin
         keep = frames.finite_mask()
@@ -312,7 +314,7 @@ class StableObjective:
             # A model that is over its budget already may only come closer to it.
             if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
                 continue
-            energies = form(epoch.frames.positions)[0]
+            energies = form(epoch.frames.positions, epoch.frames.cells)[0]
             n_eff = epoch.n_eff_share(energies, self._beta)
             if not n_eff >= share_before - self._settings.max_n_eff_loss:
                 continue
@@ -342,7 +344,7 @@ class StableObjective:
     def _errors(self, form: SamplingForm) -> LabelErrors:
         """Validation errors at the present parameters, up to a constant in the energies."""
         labels, label_forces = self._validation.require_labels()
-        energies, forces = form(self._validation.positions.to(self._potential.device))
+        energies, forces = form(*self._validation.geometry(self._potential.device))
         energy_error = energies.cpu() - labels
         energy_error = energy_error - energy_error.mean()
         return LabelErrors(

@@ -20,26 +20,32 @@ class ObservableTarget:
         system: the molecule.
         reference: structures (n, N, 3) in Å whose averages are the targets.
         settings: the observables, each with its loss and weight.
+        cells: the structures' cells (n, 3, 3) in Å; the system's cell by default.
     """
 
     def __init__(
-        self, system: System, reference: Tensor, settings: Sequence[ObservableSettings]
+        self,
+        system: System,
+        reference: Tensor,
+        settings: Sequence[ObservableSettings],
+        cells: Tensor | None = None,
     ) -> None:
         self.observables: list[Observable] = []
         self._losses: list[Loss] = []
         self._weights: list[float] = []
         reference = reference.to(system.device)
+        boxes = None if cells is None else cells.to(system.device)
         for choice in settings:
-            observable = choice.build(system, reference)
-            target = observable.values(reference).mean(dim=0)
+            observable = choice.build(system, reference, boxes)
+            target = observable.values(reference, boxes).mean(dim=0)
             self.observables.append(observable)
             self._losses.append(make_loss(choice.loss, target, _spacing(observable)))
             self._weights.append(choice.weight)
         self._sizes = [len(observable.axis) for observable in self.observables]
 
-    def values(self, positions: Tensor) -> Tensor:
+    def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """All observables of frames (n, N, 3) in Å, (n, sum of sizes) float64."""
-        return torch.cat([o.values(positions).double() for o in self.observables], dim=1)
+        return torch.cat([o.values(positions, cells).double() for o in self.observables], dim=1)
 
     def loss(self, mean: Tensor) -> Tensor:
         """Weighted sum of the losses on an average (sum of sizes,)."""

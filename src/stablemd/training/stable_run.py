@@ -73,7 +73,9 @@ class StableRun:
         self._on_progress = on_progress
         self._integrator = settings.dynamics.make_integrator()
         self._detectors = settings.dynamics.make_detectors(self._system)
-        target = ObservableTarget(self._system, reference.positions, settings.observables)
+        target = ObservableTarget(
+            self._system, reference.positions, settings.observables, reference.cell
+        )
         self._objective = StableObjective(
             potential, self._system, train, validation, target, settings
         )
@@ -258,7 +260,7 @@ class StableRun:
         begin = time.perf_counter()
         assert self._learning_start is not None
         form = self._sampling_form()
-        energies, forces = form(self._learning_start.positions)
+        energies, forces = form(self._learning_start.positions, self._learning_start.cells)
         start = replace(self._learning_start, step=self._md_step, energies=energies, forces=forces)
         result = simulate(
             form,

@@ -97,7 +97,7 @@ def _curves(
 ) -> list[ObservableCurves]:
     first = next(iter(evaluations.values()))
     choice = experiment.config.evaluation.observables[0]
-    observable = choice.build(experiment.system, experiment.evaluation_reference.positions)
+    observable = choice.build(experiment.system, *experiment.evaluation_reference.geometry("cpu"))
     return [
         ObservableCurves(
             name=observable.name,

@@ -12,7 +12,7 @@ from stablemd import units
 from stablemd.errors import SimulationError
 from stablemd.md.integrators.base import Integrator, positive
 from stablemd.md.state import State
-from stablemd.potentials.base import EnergyForceFunction
+from stablemd.potentials.base import SamplingForm
 from stablemd.system import System
 
 
@@ -43,7 +43,7 @@ class BAOAB(Integrator):
         self.friction_per_ps = positive("friction_per_ps", friction_per_ps, "1/ps")
         self._decay = math.exp(-self.friction_per_ps / units.PS * self._dt)
 
-    def step(self, state: State, evaluate: EnergyForceFunction, noise: Tensor | None) -> State:
+    def step(self, state: State, evaluate: SamplingForm, noise: Tensor | None) -> State:
         assert noise is not None, "Langevin dynamics needs normals (R, N, 3)"
         half = 0.5 * self._dt
         half_dt_over_mass, noise_scale = self._constants(state.momenta)
@@ -51,7 +51,7 @@ class BAOAB(Integrator):
         positions = torch.addcmul(state.positions, momenta, half_dt_over_mass)
         momenta.mul_(self._decay).addcmul_(noise, noise_scale)
         positions.addcmul_(momenta, half_dt_over_mass)
-        energies, forces = evaluate(positions)
+        energies, forces = evaluate(positions, state.cells)
         momenta.add_(forces, alpha=half)
         return State(
             positions=positions,
@@ -61,6 +61,7 @@ class BAOAB(Integrator):
             replica_ids=state.replica_ids,
             step=state.step + 1,
             alive=state.alive,
+            cells=state.cells,
             thermostat=state.thermostat,
         )
 

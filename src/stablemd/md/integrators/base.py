@@ -13,7 +13,7 @@ from stablemd import units
 from stablemd.errors import ConfigError, SimulationError
 from stablemd.md.state import State
 from stablemd.md.velocities import degrees_of_freedom
-from stablemd.potentials.base import EnergyForceFunction
+from stablemd.potentials.base import SamplingForm
 from stablemd.system import System
 
 
@@ -71,12 +71,13 @@ class Integrator(ABC):
         return replace(state, thermostat={**state.thermostat, **missing}) if missing else state
 
     @abstractmethod
-    def step(self, state: State, evaluate: EnergyForceFunction, noise: Tensor | None) -> State:
+    def step(self, state: State, evaluate: SamplingForm, noise: Tensor | None) -> State:
         """Advance every replica by one time step; the given state is not changed.
 
         Args:
             state: a state from ``init`` or ``step``.
-            evaluate: positions (R, N, 3) -> energies (R,) and forces (R, N, 3).
+            evaluate: called as ``evaluate(positions, cells)`` with the state's
+                cells; energies (R,) and forces (R, N, 3).
             noise: standard normals (R, N, 3) where ``needs_noise``, else None.
         """
 

@@ -13,7 +13,7 @@ from stablemd.md.integrators.base import Integrator, at_least_one, positive
 from stablemd.md.integrators.nose_hoover_chain import Chain, advance_chain
 from stablemd.md.random_streams import Stream, normals
 from stablemd.md.state import State
-from stablemd.potentials.base import EnergyForceFunction
+from stablemd.potentials.base import SamplingForm
 from stablemd.system import System
 
 VELOCITIES = "nose_hoover_velocities"
@@ -78,7 +78,7 @@ class NoseHooverChain(Integrator):
             )
         return super().init(state, system, seed)
 
-    def step(self, state: State, evaluate: EnergyForceFunction, noise: Tensor | None) -> State:
+    def step(self, state: State, evaluate: SamplingForm, noise: Tensor | None) -> State:
         half = 0.5 * self._dt
         half_dt_over_mass, inverse_masses = self._constants(state.momenta)
         momenta = torch.add(state.momenta, state.forces, alpha=half)
@@ -92,7 +92,7 @@ class NoseHooverChain(Integrator):
             self._chain,
         )
         positions.addcmul_(momenta, half_dt_over_mass)
-        energies, forces = evaluate(positions)
+        energies, forces = evaluate(positions, state.cells)
         momenta.add_(forces, alpha=half)
         return State(
             positions=positions,
@@ -102,6 +102,7 @@ class NoseHooverChain(Integrator):
             replica_ids=state.replica_ids,
             step=state.step + 1,
             alive=state.alive,
+            cells=state.cells,
             thermostat={**state.thermostat, VELOCITIES: velocities, POSITIONS: links},
         )
 

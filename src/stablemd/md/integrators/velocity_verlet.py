@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stablemd.md.integrators.base import Integrator
 from stablemd.md.state import State
-from stablemd.potentials.base import EnergyForceFunction
+from stablemd.potentials.base import SamplingForm
 from stablemd.system import System
 
 
@@ -33,12 +33,12 @@ class VelocityVerlet(Integrator):
     ) -> None:
         super().__init__(dt_fs, com_fixed=com_fixed)
 
-    def step(self, state: State, evaluate: EnergyForceFunction, noise: Tensor | None) -> State:
+    def step(self, state: State, evaluate: SamplingForm, noise: Tensor | None) -> State:
         half = 0.5 * self._dt
         (dt_over_mass,) = self._constants(state.momenta)
         momenta = torch.add(state.momenta, state.forces, alpha=half)
         positions = torch.addcmul(state.positions, momenta, dt_over_mass)
-        energies, forces = evaluate(positions)
+        energies, forces = evaluate(positions, state.cells)
         momenta.add_(forces, alpha=half)
         return State(
             positions=positions,
@@ -48,6 +48,7 @@ class VelocityVerlet(Integrator):
             replica_ids=state.replica_ids,
             step=state.step + 1,
             alive=state.alive,
+            cells=state.cells,
             thermostat=state.thermostat,
         )
 
