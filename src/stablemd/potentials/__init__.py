@@ -7,9 +7,11 @@ from typing import Any
 from stablemd.errors import PotentialError
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
+from stablemd.potentials.gemnet_t import GemNetT
 from stablemd.potentials.schnet import SchNet
 
 POTENTIALS: dict[str, type[Potential]] = {
+    "gemnet_t": GemNetT,
     "schnet": SchNet,
 }
 """Architectures by the name used in configurations and files."""
@@ -29,4 +31,12 @@ def make_potential(name: str, **hyperparameters: Any) -> Potential:
         raise PotentialError(f"potential {name!r}: {error}") from error
 
 
-__all__ = ["POTENTIALS", "Batch", "Potential", "SamplingForm", "SchNet", "make_potential"]
+__all__ = [
+    "POTENTIALS",
+    "Batch",
+    "GemNetT",
+    "Potential",
+    "SamplingForm",
+    "SchNet",
+    "make_potential",
+]
