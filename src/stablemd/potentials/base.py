@@ -191,6 +191,12 @@ class Potential(nn.Module):
         one without such constants ignores the call.
         """
 
+    def fit_scale_factors(self, batch: Batch) -> None:
+        """Fit constants of a fresh network that depend on the data, on typical structures.
+
+        One without such constants ignores the call.
+        """
+
     def shift_energies(self, shift: float) -> None:
         """Add a constant (eV) to the energy of every atom, where the model has one to add to."""
 

@@ -171,9 +171,7 @@ class GemNetT(Potential):
 
     def _network(self, batch: Batch) -> Tensor:
         """Atomic energies in units of ``energy_scale``, (n_atoms_total,)."""
-        first, second = batch.pairs
-        vectors = batch.positions.index_select(0, second) - batch.positions.index_select(0, first)
-        pairs, vectors = _within_cutoff(batch.pairs, vectors, self.cutoff)
+        pairs, vectors = _within_cutoff(batch.pairs, batch.pair_vectors(), self.cutoff)
         edges = DirectedEdges.of_pairs(pairs, len(batch.positions))
         distances = torch.linalg.vector_norm(vectors, dim=1)
         radial = self.radial_basis(distances)

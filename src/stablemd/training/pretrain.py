@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_KIND = "pretraining"
 
+MAX_SCALE_FRAMES = 32
+"""Training frames at most on which a network's scale factors are fitted."""
+
 
 class PretrainSettings(Settings):
     """Optimizer, schedule and stop rules."""
@@ -66,9 +69,23 @@ class PretrainResult:
 
 
 def set_energy_scale(potential: Potential, frames: Frames) -> None:
-    """Give the potential the data's energy offsets and, as energy scale, its force RMS."""
+    """Give a fresh potential the constants of the training data.
+
+    These are the energy offsets, the force RMS as energy scale, and the
+    network's own scale factors where it has some.
+    """
     _, forces = frames.require_labels()
     potential.set_energy_scale(float(forces.square().mean().sqrt()), fit_atomic_energies(frames))
+    some = frames.select(slice(0, MAX_SCALE_FRAMES))
+    system = _atoms_of(frames).to(potential.device)
+    potential.fit_scale_factors(potential.batch(system, *some.geometry(potential.device)))
+
+
+def _atoms_of(frames: Frames) -> System:
+    """Atoms and periodicity of frames, without bonds."""
+    cell = None if frames.cell is None else frames.cell[0].cpu().numpy()
+    pbc = None if frames.pbc is None else frames.pbc.cpu().numpy()
+    return System.create(frames.numbers, cell=cell, pbc=pbc)
 
 
 def pretrain(
@@ -123,7 +140,7 @@ class _Pretraining:
         self._train = train
         self._validation = validation
         self._settings = settings
-        self._system = System.create(train.numbers).to(potential.device)
+        self._system = _atoms_of(train).to(potential.device)
         self._optimizer = torch.optim.Adam(potential.parameters(), lr=settings.learning_rate)
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self._optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience
