@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
-import inspect
-from difflib import get_close_matches
-from typing import Any
-
-from stablemd.errors import ConfigError
+from stablemd.observables.angle_distribution import AngleDistribution
 from stablemd.observables.averages import Average, block_average, ensemble_average
 from stablemd.observables.base import Observable
 from stablemd.observables.bond_excess import BondExcess
+from stablemd.observables.bond_lengths import BondLengths
 from stablemd.observables.comparison import ObservableError, compare_with_reference
+from stablemd.observables.coordination_number import CoordinationNumber
+from stablemd.observables.density import Density
+from stablemd.observables.dihedral_distribution import DihedralDistribution
 from stablemd.observables.distance_distribution import DistanceDistribution
-from stablemd.system import System
+from stablemd.observables.intermolecular_distance import MinimumIntermolecularDistance
+from stablemd.observables.radius_of_gyration import RadiusOfGyration
+from stablemd.observables.rdf import RadialDistribution
+from stablemd.observables.reference import (
+    ReferenceAverage,
+    ReferenceCurve,
+    read_curve,
+    read_soper2013,
+    read_soper_benmore2008,
+)
+from stablemd.observables.registry import OBSERVABLES, make_observable, observable
+from stablemd.observables.structure_factor import StructureFactor
+from stablemd.observables.tetrahedral_order import TetrahedralOrder
 
-OBSERVABLES: dict[str, type[Observable]] = {
-    DistanceDistribution.name: DistanceDistribution,
-    BondExcess.name: BondExcess,
-}
-"""Every observable by its name; each is built as ``cls(system, **options)``."""
+for _kind in (
+    DistanceDistribution,
+    BondExcess,
+    RadialDistribution,
+    AngleDistribution,
+    DihedralDistribution,
+    BondLengths,
+    MinimumIntermolecularDistance,
+    CoordinationNumber,
+    TetrahedralOrder,
+    RadiusOfGyration,
+    Density,
+    StructureFactor,
+):
+    OBSERVABLES[_kind.name] = _kind
 
 __all__ = [
     "OBSERVABLES",
+    "AngleDistribution",
     "Average",
     "BondExcess",
+    "BondLengths",
+    "CoordinationNumber",
+    "Density",
+    "DihedralDistribution",
     "DistanceDistribution",
+    "MinimumIntermolecularDistance",
     "Observable",
     "ObservableError",
+    "RadialDistribution",
+    "RadiusOfGyration",
+    "ReferenceAverage",
+    "ReferenceCurve",
+    "StructureFactor",
+    "TetrahedralOrder",
     "block_average",
     "compare_with_reference",
     "ensemble_average",
     "make_observable",
+    "observable",
+    "read_curve",
+    "read_soper2013",
+    "read_soper_benmore2008",
 ]
-
-
-def make_observable(name: str, system: System, **options: Any) -> Observable:
-    """The observable of that name for a system.
-
-    Args:
-        name: a key of ``OBSERVABLES``.
-        system: the molecule.
-        options: keyword arguments of the observable's constructor.
-
-    Raises:
-        ConfigError: unknown name or option.
-    """
-    if name not in OBSERVABLES:
-        close = get_close_matches(name, OBSERVABLES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown observable {name!r}; known are {sorted(OBSERVABLES)}{hint}")
-    factory: Any = OBSERVABLES[name]
-    accepted = list(inspect.signature(factory).parameters)[1:]
-    unknown = sorted(set(options) - set(accepted))
-    if unknown:
-        raise ConfigError(f"observable {name!r} has no option {unknown}; it takes {accepted}")
-    observable: Observable = factory(system, **options)
-    return observable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stablemd.cell import cells_of, minimum_image
 from stablemd.errors import ConfigError, SystemDefinitionError
+from stablemd.geometry import frame_cells, rounded_image
 from stablemd.observables.base import Observable
 from stablemd.system import System
 
@@ -68,20 +68,18 @@ class BondExcess(Observable):
         Args:
             system: with bonds and their mean lengths.
             positions: reference structures (n, N, 3) in Å.
-            cells: their cells (n, 3, 3) in Å; the system's cell by default.
+            cells: their cells (n, 3, 3) in Å; the system's by default.
             margin: factor on the largest deviation that the structures show.
             smallest: least tolerance in Å, for references with few structures.
         """
         probe = cls(system, 1.0)
-        boxes = None if cells is None else cells.to(system.device)
-        largest = probe._deviations(positions.to(system.device), boxes).amax(dim=0)
+        largest = probe._deviations(positions.to(system.device), cells).amax(dim=0)
         return cls(system, (margin * largest).clamp_min(smallest))
 
     def _deviations(self, positions: Tensor, cells: Tensor | None) -> Tensor:
+        boxes = frame_cells(self._system, positions, cells)
         vectors = positions[:, self._second] - positions[:, self._first]
-        if self._system.is_periodic:
-            boxes = cells_of(self._system.cell, len(vectors), cells)
-            vectors = minimum_image(vectors, boxes, self._system.pbc)
+        vectors = rounded_image(vectors, boxes, self._system.pbc)
         return (torch.linalg.vector_norm(vectors, dim=-1) - self._lengths).abs()
 
     def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:

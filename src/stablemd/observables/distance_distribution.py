@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stablemd.errors import ConfigError, SystemDefinitionError
 from stablemd.observables.base import Observable
+from stablemd.observables.histogram import Histogram
 from stablemd.system import System
 
 
@@ -71,26 +72,17 @@ class DistanceDistribution(Observable):
                 "h(r) needs r_max > 0 Å, n_bins >= 3 and chunk_size >= 1; "
                 f"got r_max={r_max}, n_bins={n_bins}, chunk_size={chunk_size}"
             )
+        self._histogram = Histogram(
+            0.0, float(r_max), int(n_bins), bandwidth=bandwidth, ends=("reflect", "open")
+        )
         self.n_atoms = n_atoms
         self.r_max = float(r_max)
         self.n_bins = int(n_bins)
-        self.bin_width = self.r_max / self.n_bins
+        self.bin_width = self._histogram.bin_width
+        self.bandwidth = self._histogram.bandwidth
         self.chunk_size = int(chunk_size)
-        self._bins_per_bandwidth = self._whole_bins(bandwidth)
-        self.bandwidth = self._bins_per_bandwidth * self.bin_width
-        self.axis = (torch.arange(self.n_bins, dtype=torch.float64) + 0.5) * self.bin_width
+        self.axis = self._histogram.centres
         self._pairs = torch.triu_indices(n_atoms, n_atoms, offset=1)
-
-    def _whole_bins(self, bandwidth: float | None) -> int:
-        ratio = 1.0 if bandwidth is None else bandwidth / self.bin_width
-        bins = round(ratio)
-        if bins < 1 or abs(ratio - bins) > 1e-6 or 3 * bins > self.n_bins:
-            raise ConfigError(
-                f"bandwidth must be a whole multiple of the bin width {self.bin_width:g} Å, "
-                f"up to a third of r_max = {self.r_max:g} Å, so that every distance counts "
-                f"once; got {bandwidth} Å"
-            )
-        return bins
 
     def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """h(r) of every frame.
@@ -98,7 +90,7 @@ class DistanceDistribution(Observable):
         Args:
             positions: (n, N, 3) in Å; a frame with a non-finite position gives
                 NaN in all of its own bins and changes no other frame.
-            cells: not used, since the molecule is isolated.
+            cells: of no meaning, since the molecule is isolated.
 
         Returns:
             (n, n_bins) float64 in 1/Å, differentiable with respect to positions.
@@ -114,7 +106,7 @@ class DistanceDistribution(Observable):
         if positions.shape[0] == 0:
             return positions.new_zeros((0, self.n_bins), dtype=torch.float64)
         chunks = torch.split(positions, self.chunk_size)
-        return torch.cat([self._histogram(self._distances(chunk)) for chunk in chunks])
+        return torch.cat([self._density(self._distances(chunk)) for chunk in chunks])
 
     def mean_absolute_error(self, mean: Tensor, reference: Tensor) -> Tensor:
         """The integral of |<h>(r) - <h>_ref(r)| over r (dimensionless, between 0 and 2).
@@ -131,40 +123,12 @@ class DistanceDistribution(Observable):
         i, j = self._pairs.to(x.device)
         return _norm(x.index_select(1, i) - x.index_select(1, j))
 
-    def _histogram(self, distances: Tensor) -> Tensor:
-        m = self._bins_per_bandwidth
-        n_frames, n_pairs = distances.shape
-        below, above = 2 * m, 3 * m
-        beyond = float(self.n_bins + 2 * m)
-        finite = torch.isfinite(distances)
-        t = torch.where(finite, distances / self.bin_width - 0.5, beyond).clamp(max=beyond)
-        first = (t.detach() - 1.5 * m).floor() + 1.0
-        column = first.to(torch.int64).clamp(max=self.n_bins) + below
-
-        width = below + self.n_bins + above
-        rows = width * torch.arange(n_frames, device=distances.device)
-        index = (column + rows[:, None]).reshape(-1)
-        padded = t.new_zeros(n_frames * width)
-        for offset in range(3 * m):
-            weight = _quadratic_spline((first + float(offset) - t) / m)
-            padded = padded.scatter_add(0, index + offset, weight.reshape(-1))
-        padded = padded.reshape(n_frames, width)
-
-        reflected = padded[:, :below].flip(1)
-        inside = padded[:, below : below + self.n_bins]
-        inside = torch.cat([inside[:, :below] + reflected, inside[:, below:]], dim=1)
-        h = inside / (n_pairs * self.bandwidth)
-        return torch.where(finite.all(dim=1, keepdim=True), h, float("nan"))
+    def _density(self, distances: Tensor) -> Tensor:
+        finite = torch.isfinite(distances).all(dim=1, keepdim=True)
+        h = self._histogram.counts(distances) / (distances.shape[1] * self.bin_width)
+        return torch.where(finite, h, float("nan"))
 
 
 def _norm(vectors: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
     return length
-
-
-def _quadratic_spline(x: Tensor) -> Tensor:
-    """The quadratic B-spline on (-3/2, 3/2), centred, with unit integral."""
-    a = x.abs()
-    outer = (1.5 - a).clamp(min=0.0)
-    inner = (0.5 - a).clamp(min=0.0)
-    return 0.5 * outer * outer - 1.5 * inner * inner
