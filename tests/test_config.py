@@ -52,6 +52,21 @@ def test_files_are_relative_to_the_configuration_and_results_are_not(
     assert config.data.path == elsewhere / "mine.npz"
 
 
+def test_references_of_observables_are_relative_to_the_configuration(
+    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "g.txt").write_text("0 0\n1 1\n")
+    values = {**MINIMAL, "evaluation": {"observables": [
+        {"name": "distance_distribution"}, {"name": "rdf", "reference": {"path": "g.txt"}}
+    ]}}  # fmt: skip
+    file.write_text(yaml.safe_dump(values))
+    monkeypatch.chdir("/")
+    choice = load_config(file).evaluation.observables[1]
+    assert choice.reference.path == tmp_path / "g.txt"
+    override = "evaluation.observables.1.reference.path=/nowhere.txt"
+    assert "nowhere.txt" in problem(file, override)
+
+
 # Overrides
 
 
@@ -130,7 +145,13 @@ def test_dynamics_are_shared_and_can_be_overridden_by_key(file: Path) -> None:
         ("stable.optimizer=adamw", ["'adamw'", "adam or sgd", "did you mean adam?"]),
         ("stable.dynamics=3", ["stable.dynamics is 3", "temperature_k"]),
         ("stable.observables=[]", ["stable.observables is []", "1 or more"]),
-        ("stable.observables=[{name: rdf}]", ["observables.0.name is 'rdf'", "bond_excess"]),
+        ("stable.observables=[{name: rdff}]", ["observables.0.name is 'rdff'", "mean rdf?"]),
+        ("stable.observables=[{name: rdf, r_mx: 3}]", ["stable.observables.0.r_mx is unknown",
+                                                       "did you mean r_max?", "intramolecular"]),
+        ("evaluation.observables=[{name: rdf, reference: {path: no.txt}}]",
+         ["evaluation.observables.0.reference.path is", "no.txt", "no such file"]),
+        ("evaluation.observables=[{name: rdf, reference: {paht: no.txt}}]",
+         ["evaluation.observables.0.reference.paht is unknown", "did you mean path?"]),
         ("stable.observables=[{margin: 2}]", ["stable.observables.0.name is missing"]),
         ("stable.observables.1.margin=0", ["stable.observables.1.margin is 0", "> 0"]),
         ("data=null", ["data is null", "n_train"]),

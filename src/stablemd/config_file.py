@@ -16,6 +16,9 @@ from stablemd.errors import ConfigError
 PATH_KEYS = (("data", "path"), ("data", "reference"), ("potential", "path"))
 """Keys that hold files to read; ``out`` is not one of them."""
 
+OBSERVABLE_SECTIONS = ("stable", "evaluation")
+"""Sections with a list of observables, which may name a file as their reference."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML without duplicate keys, and with 1e-3 as the number that it is."""
@@ -154,15 +157,45 @@ def _absolute(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     for section, key in PATH_KEYS:
         part = result.get(section)
         if isinstance(part, Mapping) and isinstance(part.get(key), str):
-            result[section] = part = {**part, key: str(base / Path(part[key]).expanduser())}
+            result[section] = part = {**part, key: _from(base, part[key])}
+    for section in OBSERVABLE_SECTIONS:
+        part = result.get(section)
+        if isinstance(part, Mapping) and "observables" in part:
+            result[section] = {**part, "observables": _references(part["observables"], base)}
     return result
 
 
+def _references(observables: Any, base: Path) -> Any:
+    """The observables, in a list or by index, with the paths of their references made absolute."""
+    if isinstance(observables, list):
+        return [_references({"0": entry}, base)["0"] for entry in observables]
+    if not isinstance(observables, Mapping):
+        return observables
+    result = dict(observables)
+    for index, entry in observables.items():
+        reference = entry.get("reference") if isinstance(entry, Mapping) else None
+        if isinstance(reference, Mapping) and isinstance(reference.get("path"), str):
+            path = _from(base, reference["path"])
+            result[index] = {**entry, "reference": {**reference, "path": path}}
+    return result
+
+
+def _from(base: Path, path: str) -> str:
+    return str(base / Path(path).expanduser())
+
+
 def _require_files(config: RunConfig, source: str) -> None:
-    for section, key in PATH_KEYS:
-        path = getattr(getattr(config, section), key)
+    named = [
+        (f"{section}.{key}", getattr(getattr(config, section), key)) for section, key in PATH_KEYS
+    ]
+    for section in OBSERVABLE_SECTIONS:
+        for index, choice in enumerate(getattr(config, section).observables):
+            reference = getattr(choice, "reference", None)
+            if reference is not None:
+                named.append((f"{section}.observables.{index}.reference.path", reference.path))
+    for key, path in named:
         if path is not None and not path.is_file():
             raise ConfigError(
-                f"{source}: {section}.{key} is {path}, and there is no such file; paths are "
+                f"{source}: {key} is {path}, and there is no such file; paths are "
                 "relative to the configuration file"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -143,7 +143,7 @@ def evaluate(
         observable = choice.build(system, *reference.geometry(device))
         error, sampled, target = _compare(observable, kept, reference)
         curves.append((sampled, target))
-        observable_errors[observable.name] = error
+        observable_errors[_unused(observable.key, observable_errors)] = error
     wall["observables"] = time.perf_counter() - begin
     metrics = EvaluationMetrics(
         stable_time=survival,
@@ -167,21 +167,37 @@ def evaluate(
     )
 
 
+def _unused(key: str, taken: Collection[str]) -> str:
+    """The key, numbered where the same observable is asked for twice."""
+    keys = [key, *(f"{key}_{n}" for n in range(2, len(taken) + 2))]
+    return next(k for k in keys if k not in taken)
+
+
 def _compare(
     observable: Observable, kept: RecordedFrames, reference: Frames
 ) -> tuple[ObservableError, Curve, Curve]:
     """The observable's error (unknown without frames), and its sampled and reference curves."""
     axis = observable.axis.cpu()
-    device = observable.axis.device
-    values = observable.values(*reference.geometry(device)).cpu()
-    average = ensemble_average(values, torch.arange(len(reference)))
-    target = Curve(axis, average.mean, average.stderr)
+    given = observable.reference
+    if given is None:
+        values = observable.values(*reference.geometry(observable.axis.device)).cpu()
+        average = ensemble_average(values, torch.arange(len(reference)))
+        target = Curve(axis, average.mean, average.stderr)
+    else:
+        values = given.mean
+        target = Curve(
+            axis, values, torch.zeros_like(axis) if given.stderr is None else given.stderr
+        )
     if len(kept) < 2:
         unknown = torch.full_like(axis, float("nan"))
         return ObservableError(None, None), Curve(axis, unknown, unknown), target
-    sampled = observable.values(kept.positions, kept.cells).cpu()
     compared = compare_with_reference(
-        observable, sampled, kept.replica.cpu(), values, torch.arange(len(reference))
+        observable,
+        observable.values(kept.positions, kept.cells).cpu(),
+        kept.replica.cpu(),
+        values,
+        torch.arange(len(reference)) if given is None else None,
+        reference_stderr=None if given is None else given.stderr,
     )
     error = ObservableError(compared.mae, compared.stderr)
     return error, Curve(axis, compared.prediction.mean, compared.prediction.stderr), target

@@ -40,6 +40,8 @@ def compare_with_reference(
     replica: Tensor,
     reference: Tensor,
     reference_replica: Tensor | None = None,
+    *,
+    reference_stderr: Tensor | None = None,
 ) -> ObservableError:
     """The observable's error with its jackknife error bar over blocks of frames.
 
@@ -52,6 +54,8 @@ def compare_with_reference(
         replica: of the simulated frames, (n,) int64.
         reference: average (D,), taken as exact, or values (n_ref, D) of frames.
         reference_replica: (n_ref,) int64; one replica by default.
+        reference_stderr: standard error (D,) of a reference that is given as an
+            average; its components count as fully correlated.
 
     Raises:
         DataError: shapes do not fit, or no frame is finite.
@@ -75,10 +79,20 @@ def compare_with_reference(
             reference_replica,
         )
         target_variance = error**2
+    elif reference_stderr is not None:
+        target_variance = _propagated(observable, prediction.mean, target, reference_stderr) ** 2
     mae, stderr = jackknife(
         lambda mean: observable.mean_absolute_error(mean, target), values, replica
     )
     return ObservableError(mae, (stderr**2 + target_variance) ** 0.5, prediction, target_average)
+
+
+def _propagated(observable: Observable, mean: Tensor, target: Tensor, stderr: Tensor) -> float:
+    """Standard error of the observable's error from that of its target."""
+    leaf = target.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(observable.mean_absolute_error(mean, leaf), leaf)
+    return float((slope.abs() * stderr.to(slope)).sum())
 
 
 def jackknife(

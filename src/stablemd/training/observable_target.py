@@ -18,7 +18,8 @@ class ObservableTarget:
 
     Args:
         system: the molecule.
-        reference: structures (n, N, 3) in Å whose averages are the targets.
+        reference: structures (n, N, 3) in Å whose averages are the targets of the
+            observables that have no reference of their own.
         settings: the observables, each with its loss and weight.
         cells: the structures' cells (n, 3, 3) in Å; the system's cell by default.
     """
@@ -37,7 +38,10 @@ class ObservableTarget:
         boxes = None if cells is None else cells.to(system.device)
         for choice in settings:
             observable = choice.build(system, reference, boxes)
-            target = observable.values(reference, boxes).mean(dim=0)
+            if observable.reference is None:
+                target = observable.values(reference, boxes).mean(dim=0)
+            else:
+                target = observable.reference.mean.to(system.device)
             self.observables.append(observable)
             self._losses.append(make_loss(choice.loss, target, _spacing(observable)))
             self._weights.append(choice.weight)
