@@ -18,7 +18,8 @@ from stablemd.errors import SystemDefinitionError
 
 def volumes(cells: Tensor) -> Tensor:
     """Volume of each cell (..., 3, 3) in Å³, (...)."""
-    return torch.linalg.det(cells).abs()
+    a, b, c = cells.unbind(dim=-2)
+    return (a * torch.linalg.cross(b, c)).sum(dim=-1).abs()
 
 
 def heights(cells: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ PS = 1000.0 * FS
 KCAL_PER_MOL = float(_ase.kcal / _ase.mol)
 """One kcal/mol in eV."""
 
+BAR = float(_ase.bar)
+"""One bar in eV/Å³."""
+
 HARTREE = float(_ase.Hartree)
 """One hartree in eV."""
 

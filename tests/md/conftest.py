@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
+from stablemd.cell import volumes
 from stablemd.potentials.base import SamplingForm
 from stablemd.system import System
 
 
+class _ExternalField(SamplingForm):
+    """A field that does not know of the cell; its stress is that of the positions' scaling."""
+
+    def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        energies, forces = self(positions, cells)
+        virial = -torch.einsum("rni,rnj->rij", positions, forces)
+        return (
+            energies,
+            forces,
+            0.5 * (virial + virial.transpose(1, 2)) / volumes(cells).reshape(-1, 1, 1),
+        )
+
+
 @dataclass
-class HarmonicWells(SamplingForm):
+class HarmonicWells(_ExternalField):
     """U = sum of k x**2 / 2 over all coordinates."""
 
     k: float = 1.0
@@ -43,7 +59,7 @@ class AnharmonicCluster(SamplingForm):
 
 
 @dataclass
-class Cliff(SamplingForm):
+class Cliff(_ExternalField):
     """U = k x**2 / 2 - b x**3 / 3: bound for x < k / b, falls to minus infinity beyond.
 
     ``shape_factor`` makes the numbers depend on the number of replicas in the
@@ -76,6 +92,12 @@ def anharmonic_cluster() -> type[AnharmonicCluster]:
 @pytest.fixture
 def cliff() -> type[Cliff]:
     return Cliff
+
+
+@pytest.fixture
+def atoms_in_a_box() -> System:
+    """The same atoms in a periodic cell that is much larger than their motion."""
+    return System.create(["H", "C", "O"], cell=80.0 * np.eye(3), pbc=True)
 
 
 @pytest.fixture

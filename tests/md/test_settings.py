@@ -8,7 +8,13 @@ from pydantic import ValidationError
 
 from stablemd import units
 from stablemd.md import INTEGRATORS
-from stablemd.md.integrators import BAOAB, NoseHooverChain, VelocityVerlet
+from stablemd.md.integrators import (
+    BAOAB,
+    CSVR,
+    NoseHooverChain,
+    StochasticCellRescaling,
+    VelocityVerlet,
+)
 from stablemd.md.settings import DynamicsSettings
 from stablemd.stability import BondLength, KineticTemperature, NonFinite
 from stablemd.system import System
@@ -40,6 +46,16 @@ def test_options_reach_the_integrator() -> None:
     chain = settings(integrator="nose_hoover").make_integrator()
     assert isinstance(chain, NoseHooverChain)
     assert (chain.temperature_k, chain.tau_fs) == (350.0, 40.0)
+    csvr = settings(integrator="csvr").make_integrator()
+    assert isinstance(csvr, CSVR) and csvr.tau_fs == 40.0
+    npt = settings(
+        integrator="cell_rescaling", pressure_bar=-3.0, barostat_tau_fs=7.0,
+        compressibility_per_bar=1e-4, coupling="anisotropic",
+    ).make_integrator()  # fmt: skip
+    assert isinstance(npt, StochasticCellRescaling) and npt.tau_fs == 40.0
+    assert (npt.pressure_bar, npt.barostat_tau_fs, npt.compressibility_per_bar, npt.coupling) == (
+        -3.0, 7.0, 1e-4, "anisotropic",
+    )  # fmt: skip
     assert isinstance(settings(integrator="nve").make_integrator(), VelocityVerlet)
 
 
@@ -82,6 +98,8 @@ def test_the_temperature_limit_follows_the_temperature_unless_it_is_given() -> N
         {"dt_fs": 0.0},
         {"dt_fs": 10.5},
         {"integrator": "verlet"},
+        {"pressure_bar": float("inf")},
+        {"coupling": "semi"},
         {"friction_per_ps": -1.0},
         {"tau_fs": 0.0},
         {"check_every": 0},

@@ -34,6 +34,7 @@ class Stream(IntEnum):
     NOISE = 0
     VELOCITIES = 1
     THERMOSTAT = 2
+    BAROSTAT = 3
 
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt
 
 from stablemd.md.integrators import Integrator, make_integrator
 from stablemd.settings import Settings
@@ -17,11 +17,29 @@ class DynamicsSettings(Settings):
 
     temperature_k: PositiveFloat = Field(500.0, description="temperature in K")
     dt_fs: PositiveFloat = Field(0.5, le=10.0, description="time step in fs")
-    integrator: Literal["langevin", "nose_hoover", "nve"] = Field(
-        "langevin", description="langevin (BAOAB), nose_hoover (chain) or nve (velocity Verlet)"
+    integrator: Literal["langevin", "nose_hoover", "csvr", "nve", "cell_rescaling"] = Field(
+        "langevin",
+        description="langevin (BAOAB), nose_hoover (chain), csvr (stochastic velocity rescaling), "
+        "nve (velocity Verlet) or cell_rescaling (constant pressure, with csvr)",
     )
     friction_per_ps: PositiveFloat = Field(1.0, description="Langevin friction in 1/ps")
-    tau_fs: PositiveFloat = Field(100.0, description="Nosé–Hoover relaxation time in fs")
+    tau_fs: PositiveFloat = Field(
+        100.0, description="relaxation time of nose_hoover and csvr in fs"
+    )
+    pressure_bar: FiniteFloat = Field(1.0, description="pressure of cell_rescaling in bar")
+    barostat_tau_fs: PositiveFloat = Field(
+        1000.0, description="relaxation time of the volume in cell_rescaling in fs"
+    )
+    compressibility_per_bar: PositiveFloat = Field(
+        4.5e-5,
+        description="isothermal compressibility in 1/bar (that of water by default); sets the "
+        "barostat's speed only",
+    )
+    coupling: Literal["isotropic", "anisotropic"] = Field(
+        "isotropic",
+        description="whether cell_rescaling changes the volume only, or all lengths and angles "
+        "(for solids)",
+    )
     check_every: PositiveInt = Field(10, description="steps between stability checks")
     bond_threshold: PositiveFloat = Field(
         0.5, description="a bond this far from its reference mean length, in Å, is a failure"
@@ -37,8 +55,15 @@ class DynamicsSettings(Settings):
         options: dict[str, Any] = {}
         if self.integrator == "langevin":
             options["friction_per_ps"] = self.friction_per_ps
-        elif self.integrator == "nose_hoover":
+        elif self.integrator != "nve":
             options["tau_fs"] = self.tau_fs
+        if self.integrator == "cell_rescaling":
+            options |= {
+                "pressure_bar": self.pressure_bar,
+                "barostat_tau_fs": self.barostat_tau_fs,
+                "compressibility_per_bar": self.compressibility_per_bar,
+                "coupling": self.coupling,
+            }
         return make_integrator(
             self.integrator, dt_fs=self.dt_fs, temperature_k=self.temperature_k, **options
         )

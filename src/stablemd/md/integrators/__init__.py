@@ -8,10 +8,14 @@ from typing import Any
 from stablemd.errors import ConfigError
 from stablemd.md.integrators.baoab import BAOAB
 from stablemd.md.integrators.base import Integrator
+from stablemd.md.integrators.cell_rescaling import StochasticCellRescaling
+from stablemd.md.integrators.csvr import CSVR
 from stablemd.md.integrators.nose_hoover import NoseHooverChain
 from stablemd.md.integrators.velocity_verlet import VelocityVerlet
 
 INTEGRATORS: dict[str, type[Integrator]] = {
+    "cell_rescaling": StochasticCellRescaling,
+    "csvr": CSVR,
     "langevin": BAOAB,
     "nose_hoover": NoseHooverChain,
     "nve": VelocityVerlet,
@@ -22,7 +26,8 @@ def make_integrator(name: str, *, dt_fs: float, temperature_k: float, **options:
     """The integrator of that name.
 
     Args:
-        name: a key of ``INTEGRATORS``: "langevin", "nose_hoover" or "nve".
+        name: a key of ``INTEGRATORS``: "langevin", "nose_hoover", "csvr", "nve", or
+            "cell_rescaling" for constant pressure.
         dt_fs: time step in fs.
         temperature_k: temperature in K.
         options: the integrator's own options, e.g. ``friction_per_ps`` of
@@ -45,9 +50,11 @@ def make_integrator(name: str, *, dt_fs: float, temperature_k: float, **options:
 
 __all__ = [
     "BAOAB",
+    "CSVR",
     "INTEGRATORS",
     "Integrator",
     "NoseHooverChain",
+    "StochasticCellRescaling",
     "VelocityVerlet",
     "make_integrator",
 ]

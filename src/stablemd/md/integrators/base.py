@@ -34,6 +34,9 @@ class Integrator(ABC):
     needs_noise: ClassVar[bool]
     """Whether ``step`` takes standard normals (R, N, 3)."""
 
+    constant_volume: ClassVar[bool] = True
+    """Whether ``step`` leaves the cells as they are; otherwise it needs stress and full pbc."""
+
     def __init__(self, dt_fs: float, *, com_fixed: bool) -> None:
         self.dt_fs = positive("dt_fs", dt_fs, "fs")
         self.com_fixed = com_fixed
@@ -122,6 +125,13 @@ def positive(name: str, value: object, unit: str) -> float:
         raise ConfigError(f"{name} must be a positive number ({unit}), got {value!r}")
     if value <= 0:
         raise ConfigError(f"{name} must be greater than 0 ({unit}), got {value!r}")
+    return float(value)
+
+
+def real(name: str, value: object, unit: str) -> float:
+    """``value`` as a float, or a clear error if it is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number ({unit}), got {value!r}")
     return float(value)
 
 
