@@ -253,3 +253,20 @@ def test_sampling_form_reports_non_finite_positions_without_harming_others(
     keep = torch.arange(len(broken)) != 3
     assert not bool(torch.isfinite(energy_broken[3]))
     assert torch.equal(forces_broken[keep], forces[keep])
+
+
+def test_atomic_energies_of_the_sampling_form_are_the_models(
+    name: str, ethanol: System, ethanol_positions: Tensor
+) -> None:
+    potential = build(name, torch.float32)
+    form = potential.for_sampling(ethanol, ethanol_positions)
+    if not potential.has_local_energies:
+        with pytest.raises(PotentialError, match="atomic energies"):
+            form.atomic_energies(ethanol_positions)
+        return
+    local = form.atomic_energies(ethanol_positions)
+    assert local.shape == (len(ethanol_positions), ethanol.n_atoms)
+    exact = potential.local_energies(potential.batch(ethanol, ethanol_positions)).detach()
+    assert float((local - exact.reshape(local.shape)).abs().max()) < 1e-4
+    energies, _ = form(ethanol_positions)
+    torch.testing.assert_close(local.sum(dim=1), energies, rtol=0, atol=1e-5)

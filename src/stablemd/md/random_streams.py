@@ -211,6 +211,13 @@ class NormalBlocks:
             k = 0
         return self._rows[k]
 
+    def upcoming(self, step: int, n_steps: int) -> Tensor:
+        """The numbers (K, R, *shape) of ``step`` and following steps, K from 1 to ``n_steps``."""
+        self.at(step)
+        assert self._block is not None
+        first = step - self._first
+        return self._block[first : first + n_steps]
+
     def select(self, index: Tensor) -> None:
         """Keep only the replicas at ``index`` (an integer or boolean index tensor)."""
         self._replica_ids = self._replica_ids[index]

@@ -15,6 +15,7 @@ from stablemd.md.recording import Recorder
 from stablemd.md.result import SimulationResult
 from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
+from stablemd.potentials.split_step import SplitStep
 from stablemd.stability.detector_set import DetectorSet
 
 
@@ -65,6 +66,8 @@ class ReplicaRun:
             if integrator.needs_noise
             else None
         )
+        fits = form.advances and form.replica_independent and start.cells is None
+        self._split_step = integrator.split_step() if fits else None
         self._history = RewindHistory(rewind_steps) if rewind_steps else None
         self._rewound = start
         self._recorder = Recorder()
@@ -82,23 +85,10 @@ class ReplicaRun:
         """Step the running replicas."""
         if not self.n_active:
             return
-        begin, model_before = perf_counter(), self._wall["model"]
-        noise_s = 0.0
-        full = self.n_active == self._frozen.n_replicas
-        evaluate = _Evaluator(self, padded=not (full or self._form.replica_independent))
-        step, noise, active = self._integrator.step, self._noise, self._active
-        for _ in range(n_steps):
-            if noise is None:
-                active = step(active, evaluate, None)
-            else:
-                t0 = perf_counter()
-                draws = noise.at(active.step)
-                noise_s += perf_counter() - t0
-                active = step(active, evaluate, draws)
-        self._active = active
-        model_s = self._wall["model"] - model_before
-        self._wall["noise"] += noise_s
-        self._wall["integrate"] += perf_counter() - begin - noise_s - model_s
+        if self._split_step is None:
+            self._step_by_step(n_steps)
+        else:
+            self._step_in_form(n_steps, self._split_step)
 
     def check(self, done: int) -> None:
         """Run the detectors and freeze the replicas that fail."""
@@ -149,6 +139,59 @@ class ReplicaRun:
             n_force_evaluations=self._n_evaluations,
             wall_s=self._wall,
         )
+
+    def _step_by_step(self, n_steps: int) -> None:
+        """Let the integrator make each step, and call the form for its forces."""
+        begin, model_before = perf_counter(), self._wall["model"]
+        noise_s = 0.0
+        full = self.n_active == self._frozen.n_replicas
+        evaluate = _Evaluator(self, padded=not (full or self._form.replica_independent))
+        step, noise, active = self._integrator.step, self._noise, self._active
+        for _ in range(n_steps):
+            if noise is None:
+                active = step(active, evaluate, None)
+            else:
+                t0 = perf_counter()
+                draws = noise.at(active.step)
+                noise_s += perf_counter() - t0
+                active = step(active, evaluate, draws)
+        self._active = active
+        model_s = self._wall["model"] - model_before
+        self._wall["noise"] += noise_s
+        self._wall["integrate"] += perf_counter() - begin - noise_s - model_s
+
+    def _step_in_form(self, n_steps: int, split: SplitStep) -> None:
+        """Let the form make all steps in as few calls as there are blocks of noise."""
+        begin = perf_counter()
+        start = self._active
+        positions, momenta, forces = (
+            t.clone(memory_format=torch.contiguous_format)
+            for t in (start.positions, start.momenta, start.forces)
+        )
+        energies, done, noise, noise_s, model_s = start.energies, 0, None, 0.0, 0.0
+        while done < n_steps:
+            t0 = perf_counter()
+            size = n_steps - done
+            if self._noise is not None:
+                noise = self._noise.upcoming(start.step + done, size)
+                size = noise.shape[0]
+            t1 = perf_counter()
+            energies = self._form.advance(positions, momenta, forces, split, size, noise)
+            noise_s += t1 - t0
+            model_s += perf_counter() - t1
+            done += size
+        self._active = replace(
+            start,
+            positions=positions,
+            momenta=momenta,
+            forces=forces,
+            energies=energies,
+            step=start.step + n_steps,
+        )
+        self._n_evaluations += n_steps * start.n_replicas
+        self._wall["noise"] += noise_s
+        self._wall["model"] += model_s
+        self._wall["integrate"] += perf_counter() - begin - noise_s - model_s
 
     def _freeze(self, failed: list[int], keep: Tensor) -> None:
         replicas = self._replicas[failed]

@@ -27,7 +27,8 @@ class SimulationResult:
         frames: recorded valid frames.
         n_force_evaluations: structures the potential evaluated (replica-steps,
             padding included).
-        wall_s: seconds by part: model, noise, integrate, detect, record.
+        wall_s: seconds by part: model, noise, integrate, detect, record; where the
+            form makes the steps itself, ``model`` holds its part of the integration.
     """
 
     state: State

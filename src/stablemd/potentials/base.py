@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stablemd.cell import cells_of, lattice_offsets, volumes
 from stablemd.errors import PotentialError
 from stablemd.potentials.batch import Batch
+from stablemd.potentials.split_step import SplitStep
 from stablemd.system import System
 
 
@@ -22,9 +23,12 @@ class SamplingForm:
         replica_independent: whether the numbers of a replica are bit-identical
             whatever other replicas are in the call.  Where this is False the
             step loop keeps the batch shape fixed by padding.
+        advances: whether ``advance`` is there.
     """
 
     replica_independent: bool = False
+
+    advances: bool = False
 
     def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energies (R,) in eV and forces (R, N, 3) in eV/Å.
@@ -45,6 +49,42 @@ class SamplingForm:
             f"{type(self).__name__} gives no stress, which constant pressure needs; simulate at "
             "constant volume, or with a potential's own sampling form"
         )
+
+    def advance(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        forces: Tensor,
+        step: SplitStep,
+        n_steps: int,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """Make ``n_steps`` time steps of every replica, without a return to Python in between.
+
+        A form may offer this for systems that are not periodic, where its
+        replicas are independent; the numbers of a replica do not depend on how
+        steps are grouped into calls.
+
+        Args:
+            positions: (R, N, 3) float64, Å, changed in place.
+            momenta: (R, N, 3) float64, internal units, changed in place.
+            forces: at ``positions``, (R, N, 3) float64, eV/Å, changed in place.
+            step: the time step.
+            n_steps: at least 1.
+            noise: standard normals (n_steps, R, N, 3) float64 for a step with a bath.
+
+        Returns:
+            Energies at the last positions, (R,) float64, eV.
+        """
+        raise NotImplementedError
+
+    def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        """Atomic energies (R, N) float64 in eV; arguments as in a call.
+
+        Raises:
+            PotentialError: the form does not have them.
+        """
+        raise PotentialError(f"{type(self).__name__} gives total energies only")
 
     def for_thread(self) -> SamplingForm:
         """This form for use in another thread at the same time; with scratch memory of its own."""
@@ -68,6 +108,13 @@ class EagerSampling(SamplingForm):
         )
         dtype = positions.dtype
         return energies.to(dtype), forces.to(dtype), stress.to(dtype)
+
+    def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        self._potential.require_local_energies()
+        with torch.no_grad():
+            batch = self._potential.batch(self._system, positions, cells)
+            local = self._potential.local_energies(batch).to(torch.float64)
+        return local.reshape(positions.shape[:2])
 
 
 class Potential(nn.Module):

@@ -13,6 +13,7 @@ from stablemd.errors import SimulationError
 from stablemd.md.integrators.base import Integrator, positive
 from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
+from stablemd.potentials.split_step import SplitStep
 from stablemd.system import System
 
 
@@ -64,6 +65,10 @@ class BAOAB(Integrator):
             cells=state.cells,
             thermostat=state.thermostat,
         )
+
+    def split_step(self) -> SplitStep:
+        half_dt_over_mass, noise_scale = self._atom_constants()
+        return SplitStep(0.5 * self._dt, half_dt_over_mass, self._decay, noise_scale)
 
     def conserved(self, state: State, system: System) -> Tensor:
         raise SimulationError(

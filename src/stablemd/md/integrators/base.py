@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from stablemd import units
@@ -14,6 +15,7 @@ from stablemd.errors import ConfigError, SimulationError
 from stablemd.md.state import State
 from stablemd.md.velocities import degrees_of_freedom
 from stablemd.potentials.base import SamplingForm
+from stablemd.potentials.split_step import SplitStep
 from stablemd.system import System
 
 
@@ -84,6 +86,13 @@ class Integrator(ABC):
             noise: standard normals (R, N, 3) where ``needs_noise``, else None.
         """
 
+    def split_step(self) -> SplitStep | None:
+        """The same time step for a form that advances replicas itself; None where it is another.
+
+        Its numbers differ from those of ``step`` by rounding.
+        """
+        return None
+
     @abstractmethod
     def conserved(self, state: State, system: System) -> Tensor:
         """Energy (R,) in eV that exact dynamics would keep constant.
@@ -117,6 +126,11 @@ class Integrator(ABC):
                 for constant in self._mass_constants(self._masses[:, None])
             )
         return self._cached
+
+    def _atom_constants(self) -> tuple[np.ndarray, ...]:
+        """The mass constants per atom, each (N,)."""
+        assert self._masses is not None, "split_step is asked for after init"
+        return tuple(c.flatten().cpu().numpy() for c in self._mass_constants(self._masses[:, None]))
 
 
 def positive(name: str, value: object, unit: str) -> float:

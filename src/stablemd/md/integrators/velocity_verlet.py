@@ -10,6 +10,7 @@ from torch import Tensor
 from stablemd.md.integrators.base import Integrator
 from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
+from stablemd.potentials.split_step import SplitStep
 from stablemd.system import System
 
 
@@ -51,6 +52,10 @@ class VelocityVerlet(Integrator):
             cells=state.cells,
             thermostat=state.thermostat,
         )
+
+    def split_step(self) -> SplitStep:
+        (dt_over_mass,) = self._atom_constants()
+        return SplitStep(0.5 * self._dt, dt_over_mass)
 
     def conserved(self, state: State, system: System) -> Tensor:
         """Kinetic plus potential energy, (R,) eV."""

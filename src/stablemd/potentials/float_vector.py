@@ -1,0 +1,174 @@
+"""A numba type for a vector register of float32 numbers, and what compiled kernels do with it.
+
+The compiler vectorises a plain loop too, but first asks at run time whether the
+arrays overlap, and for short rows that costs as much as the work.  A loop over
+these vectors says what is meant.  Machines with narrower registers use several
+of them for one vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+_FEATURES = llvm.get_host_cpu_features()
+
+HAS_AVX512 = bool(_FEATURES.get("avx512f"))
+HAS_AVX = bool(_FEATURES.get("avx"))
+
+LANES = 16 if HAS_AVX512 else 8 if HAS_AVX else 4
+"""Numbers in one vector."""
+
+FLOAT_TYPE = ir.FloatType()
+VECTOR_TYPE = ir.VectorType(FLOAT_TYPE, LANES)
+
+CONTRACT = ("contract",)
+"""Multiply and add may become one operation with one rounding."""
+
+
+class FloatVector(types.Type):
+    """``LANES`` float32 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"float_vector_{LANES}")
+
+
+float_vector = FloatVector()
+
+
+@register_model(FloatVector)
+class _FloatVectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, VECTOR_TYPE)
+
+
+def instruction(typed: Callable[..., Any]) -> Any:
+    """numba's ``intrinsic``: a function that compiled code replaces by what it generates."""
+    return intrinsic(typed)
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), VECTOR_TYPE.as_pointer())
+
+
+def splat_lanes(builder: Any, number: Any) -> Any:
+    """The IR of a vector with ``number`` in every lane."""
+    undefined = ir.Constant(VECTOR_TYPE, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+@instruction
+def load(typing_context: Any, flat: Any, index: Any) -> Any:
+    """The vector that begins at ``flat[index]`` of a contiguous float32 array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments)
+        return builder.load(address, align=4)
+
+    return float_vector(flat, types.int64), generate
+
+
+@instruction
+def store(typing_context: Any, flat: Any, index: Any, vector: Any) -> Any:
+    """Write a vector to ``flat[index:index + LANES]`` of a contiguous float32 array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        builder.store(arguments[2], address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(flat, types.int64, float_vector), generate
+
+
+@instruction
+def splat(typing_context: Any, number: Any) -> Any:
+    """A vector with the same number in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return splat_lanes(builder, arguments[0])
+
+    return float_vector(types.float32), generate
+
+
+def _operation(build: Callable[..., Any], n_operands: int, meaning: str) -> Any:
+    """An intrinsic of ``n_operands`` vectors, lane by lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return build(builder, *arguments)
+
+    signature = float_vector(*[float_vector] * n_operands)
+    if n_operands == 1:
+
+        def typed(typing_context: Any, a: Any) -> Any:
+            return signature, generate
+
+    elif n_operands == 2:
+
+        def typed(typing_context: Any, a: Any, b: Any) -> Any:  # type: ignore[misc]
+            return signature, generate
+
+    else:
+
+        def typed(typing_context: Any, a: Any, b: Any, c: Any) -> Any:  # type: ignore[misc]
+            return signature, generate
+
+    typed.__doc__ = meaning
+    return instruction(typed)
+
+
+def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return builder.fadd(builder.fmul(a, b, flags=CONTRACT), c, flags=CONTRACT)
+
+
+def _at_least(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", a, b), b, a)
+
+
+def _where_negative(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    negative = builder.fcmp_ordered("<", a, ir.Constant(VECTOR_TYPE, [0.0] * LANES))
+    return builder.select(negative, b, c)
+
+
+def _power_of_two(builder: Any, a: Any) -> Any:
+    whole = ir.VectorType(ir.IntType(32), LANES)
+    bits = builder.shl(builder.bitcast(a, whole), ir.Constant(whole, [23] * LANES))
+    return builder.bitcast(builder.add(bits, ir.Constant(whole, [127 << 23] * LANES)), VECTOR_TYPE)
+
+
+plus = _operation(lambda b, x, y: b.fadd(x, y, flags=CONTRACT), 2, "a + b")
+minus = _operation(lambda b, x, y: b.fsub(x, y, flags=CONTRACT), 2, "a - b")
+times = _operation(lambda b, x, y: b.fmul(x, y, flags=CONTRACT), 2, "a * b")
+divided = _operation(lambda b, x, y: b.fdiv(x, y), 2, "a / b")
+times_plus = _operation(_multiply_add, 3, "a * b + c")
+at_least = _operation(_at_least, 2, "the larger of a and b; NaN where a is NaN")
+where_negative = _operation(_where_negative, 3, "b where a < 0, else c")
+
+ROUNDING = 12582912.0
+"""1.5 * 2**23: a small number added to it is rounded, and its low bits are the integer."""
+
+power_of_two = _operation(_power_of_two, 1, "2**n for a = ROUNDING + n, n a small integer")
+
+
+@instruction
+def total(typing_context: Any, vector: Any) -> Any:
+    """Sum of the lanes, always in the same order."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        numbers = [
+            builder.extract_element(arguments[0], ir.Constant(ir.IntType(32), lane))
+            for lane in range(LANES)
+        ]
+        while len(numbers) > 1:
+            half = len(numbers) // 2
+            numbers = [builder.fadd(numbers[k], numbers[k + half]) for k in range(half)]
+        return numbers[0]
+
+    return types.float32(float_vector), generate
