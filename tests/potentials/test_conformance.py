@@ -13,6 +13,7 @@ import torch
 from ase.build import molecule
 from torch import Tensor
 
+from stablemd.errors import PotentialError
 from stablemd.potentials import POTENTIALS, Batch, Potential, make_potential
 from stablemd.potentials.files import load_potential, save_potential
 from stablemd.system import System
