@@ -26,12 +26,19 @@ _SIXTH = FLOAT(1.0 / 6.0)
 
 @numba.njit(fastmath=FAST)
 def find_pairs(
-    positions: Any, cutoff: float, inverse_spacing: float, pairs: Any, knots: Any, geometry: Any
+    positions: Any,
+    first_row: int,
+    cutoff: float,
+    inverse_spacing: float,
+    pairs: Any,
+    knots: Any,
+    geometry: Any,
 ) -> int:
     """List the pairs within the cutoff.
 
-    ``pairs`` (P, 2) receives the atoms, ``knots`` (P,) the table row, and
-    ``geometry`` (P, 4) the position within the row's interval and the unit vector.
+    ``pairs`` (P, 2) receives the rows of both atoms, that of atom 0 being
+    ``first_row``, ``knots`` (P,) the table row, and ``geometry`` (P, 4) the
+    position within the row's interval and the unit vector.
     Returns the number of pairs, or -1 where a distance is not finite.
     """
     n = positions.shape[0]
@@ -50,8 +57,8 @@ def find_pairs(
                 scaled = d * inverse_spacing
                 knot = np.int64(scaled)
                 inverse = 1.0 / max(d, 1e-12)
-                pairs[count, 0] = i
-                pairs[count, 1] = j
+                pairs[count, 0] = first_row + i
+                pairs[count, 1] = first_row + j
                 knots[count] = knot
                 geometry[count, 0] = scaled - knot
                 geometry[count, 1] = dx * inverse

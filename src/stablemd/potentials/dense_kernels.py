@@ -27,6 +27,7 @@ from stablemd.potentials.float_vector import (
     instruction,
     load,
     minus,
+    not_inlined,
     plus,
     power_of_two,
     splat,
@@ -198,6 +199,7 @@ def add_matrix_product(a: Any, b: Any, out: Any) -> None:
     Each number of ``out`` is one sequence of multiply-adds over k, whatever the
     rows beside it.
     """
+    not_inlined()
     width = b.shape[1]
     column = 0
     while column + _BLOCK <= width:
@@ -239,3 +241,11 @@ def add_row(out: Any, row: Any) -> None:
     for i in range(n):
         for f in range(0, width, LANES):
             store(out, i * width + f, plus(load(out, i * width + f), load(row, f)))
+
+
+@numba.njit(fastmath=FAST)
+def copy_into(rows: Any, out: Any, first: int) -> None:
+    """Copy ``rows`` (n, m) to ``out`` (N, m) from row ``first`` on."""
+    begin = first * rows.shape[1]
+    for q in range(0, rows.size, LANES):
+        store(out, begin + q, load(rows, q))

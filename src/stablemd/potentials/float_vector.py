@@ -52,6 +52,20 @@ def instruction(typed: Callable[..., Any]) -> Any:
     return intrinsic(typed)
 
 
+@instruction
+def not_inlined(typing_context: Any) -> Any:
+    """Called in a function's body: no copies of the function are made where it is called.
+
+    Saves compile time where a large function is called in several places.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), VECTOR_TYPE.as_pointer())

@@ -27,6 +27,7 @@ from stablemd.potentials.dense_kernels import (
     FLOAT,
     add_matrix_product,
     add_row,
+    copy_into,
     fill,
     fill_rows,
     multiply,
@@ -86,9 +87,9 @@ def evaluate_block(
     v, y = v_all[:rows], y_all[:rows]
     for r in range(n_block):
         counts[r] = find_pairs(
-            positions[r], cutoff, inverse_spacing, pairs[r], knots[r], geometry[r]
+            positions[r], r * n, cutoff, inverse_spacing, pairs[r], knots[r], geometry[r]
         )
-        h[r * n : (r + 1) * n] = embedded
+        copy_into(embedded, h, r * n)
     for k in range(n_interactions):
         x, slopes, table = x_all[k, :rows], slopes_all[k, :rows], tables[k]
         if k > 0:
@@ -96,10 +97,9 @@ def evaluate_block(
             add_matrix_product(h, w_in[k], x)
         fill(m, _ZERO)
         for r in range(n_block):
-            at = slice(r * n, (r + 1) * n)
             if k == 0:
-                x[at] = projected
-            gather_messages(x[at], table, pairs[r], knots[r], geometry[r], counts[r], m[at])
+                copy_into(projected, x, r * n)
+            gather_messages(x, table, pairs[r], knots[r], geometry[r], counts[r], m)
         fill_rows(u, b_out[k])
         add_matrix_product(m, w_out[k], u)
         shifted_softplus(u, u, slopes)
@@ -136,21 +136,18 @@ def evaluate_block(
         if k > 0:
             fill(g, _ZERO)
         for r in range(n_block):
-            at = slice(r * n, (r + 1) * n)
             if k == 0:
-                scatter_slopes(
-                    x[at], m[at], table, pairs[r], knots[r], geometry[r], counts[r], g_d[r]
-                )
+                scatter_slopes(x, m, table, pairs[r], knots[r], geometry[r], counts[r], g_d[r])
             else:
                 scatter_gradients(
-                    x[at], m[at], table, pairs[r], knots[r], geometry[r], counts[r], g[at], g_d[r]
+                    x, m, table, pairs[r], knots[r], geometry[r], counts[r], g, g_d[r]
                 )
         if k > 0:
             add_matrix_product(g, w_in_t[k], h)
     for r in range(n_block):
         forces[r] = 0.0
         for p in range(counts[r]):
-            i, j = pairs[r, p, 0], pairs[r, p, 1]
+            i, j = pairs[r, p, 0] - r * n, pairs[r, p, 1] - r * n
             magnitude = np.float64(g_d[r, p]) * inverse_spacing * scale
             for c in range(3):
                 pull = magnitude * geometry[r, p, 1 + c]
