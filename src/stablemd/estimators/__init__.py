@@ -7,27 +7,61 @@ from stablemd.estimators.boltzmann import (
     boltzmann_gradient,
     frame_coefficients,
 )
+from stablemd.estimators.centring import CENTRINGS, Centring, centred
+from stablemd.estimators.ensemble import Ensemble
 from stablemd.estimators.frames import SampledFrames
-from stablemd.estimators.losses import LOSSES, Loss, make_loss
+from stablemd.estimators.localized import (
+    LocalizedResult,
+    StratifiedSampling,
+    localized_gradient,
+)
+from stablemd.estimators.losses import LOSSES, Loss, make_loss, weighted_sum
+from stablemd.estimators.neighbourhoods import (
+    NEIGHBOURHOODS,
+    NeighbourhoodRule,
+    Neighbourhoods,
+    make_neighbourhoods,
+)
 from stablemd.estimators.reweighting import ReweightedMean, reweighted_mean
+from stablemd.estimators.state_points import EnsembleResult, StatePoint, ensemble_gradient
+from stablemd.estimators.stratified import stratified_coefficients
 from stablemd.estimators.surrogate import backward_weighted_energy, potential_energies
 from stablemd.estimators.thinning import thin_coefficients
+from stablemd.estimators.trust import Trust, gradient_cosine
 from stablemd.estimators.weights import boltzmann_weights, n_eff_entropy, n_eff_kish
 
 __all__ = [
+    "CENTRINGS",
     "LOSSES",
+    "NEIGHBOURHOODS",
+    "Centring",
+    "Ensemble",
+    "EnsembleResult",
     "EstimatorResult",
+    "LocalizedResult",
     "Loss",
+    "NeighbourhoodRule",
+    "Neighbourhoods",
     "ReweightedMean",
     "SampledFrames",
+    "StatePoint",
+    "StratifiedSampling",
+    "Trust",
     "backward_weighted_energy",
     "boltzmann_gradient",
     "boltzmann_weights",
+    "centred",
+    "ensemble_gradient",
     "frame_coefficients",
+    "gradient_cosine",
+    "localized_gradient",
     "make_loss",
+    "make_neighbourhoods",
     "n_eff_entropy",
     "n_eff_kish",
     "potential_energies",
     "reweighted_mean",
+    "stratified_coefficients",
     "thin_coefficients",
+    "weighted_sum",
 ]

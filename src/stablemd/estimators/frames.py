@@ -22,6 +22,9 @@ class SampledFrames:
         values: observable of every frame, (n, D), detached.
         replica: replica that each frame came from, (n,) int64.
         cells: cell of every frame in Å, (n, 3, 3); None for the system's own.
+        group: which replicas are independent of each other, (n,) int64: copies of
+            one state that were continued separately share a group.  By default
+            every replica is a group of its own.
     """
 
     positions: Tensor
@@ -29,6 +32,7 @@ class SampledFrames:
     values: Tensor
     replica: Tensor
     cells: Tensor | None = None
+    group: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.positions.shape[0] if self.positions.ndim == 3 else -1
@@ -41,6 +45,7 @@ class SampledFrames:
             ),
             "values": (self.values, self.values.ndim == 2 and len(self.values) == n, "(n, D)"),
             "replica": (self.replica, self.replica.shape == (n,), "(n,)"),
+            "group": (self.independent, self.independent.shape == (n,), "(n,)"),
         }
         if self.cells is not None:
             shapes["cells"] = (self.cells, self.cells.shape == (n, 3, 3), "(n, 3, 3)")
@@ -62,7 +67,13 @@ class SampledFrames:
             values=self.values[index],
             replica=self.replica[index],
             cells=None if self.cells is None else self.cells[index],
+            group=None if self.group is None else self.group[index],
         )
+
+    @property
+    def independent(self) -> Tensor:
+        """Group of independent replicas that each frame belongs to, (n,) int64."""
+        return self.replica if self.group is None else self.group
 
     def finite_mask(self) -> Tensor:
         """Whether all numbers of each frame are finite, (n,) bool."""

@@ -23,6 +23,8 @@ class ReweightedMean:
         mean: <g>_θ = Σ w_i g_i, (D,) float64.
         weights: of the kept frames, (n_kept,) float64, summing to one.
         frames: the kept frames.
+        index: of the kept frames among the given ones, (n_kept,) int64.
+        energies: U_θ of the kept frames in eV, (n_kept,).
         n_eff: Kish's effective sample size.
         n_eff_entropy: effective sample size from the entropy of the weights.
         n_dropped: frames left out because a number, or U_θ, was not finite.
@@ -31,6 +33,8 @@ class ReweightedMean:
     mean: Tensor
     weights: Tensor
     frames: SampledFrames
+    index: Tensor
+    energies: Tensor
     n_eff: float
     n_eff_entropy: float
     n_dropped: int
@@ -90,6 +94,8 @@ def reweighted_mean(
         mean=weights @ kept.values.to(torch.float64),
         weights=weights,
         frames=kept,
+        index=torch.nonzero(keep).flatten()[known],
+        energies=present,
         n_eff=n_eff_kish(weights),
         n_eff_entropy=n_eff_entropy(weights),
         n_dropped=len(frames) - len(kept),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stablemd.errors import ConfigError, PotentialError
+from stablemd.errors import ConfigError
+from stablemd.estimators.gradient_sum import trained_parameters, weighted_sum_gradient
+from stablemd.estimators.weighted_energies import WeightedEnergies
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 
@@ -55,15 +57,13 @@ def backward_weighted_energy(
 ) -> float:
     """Add ∇θ Σ_i c_i U_θ(x_i) to the parameters' ``.grad``.
 
-    The frames are differentiated chunk by chunk, so the graph of one chunk is
-    all that is ever held; the chunks' gradients are summed in float64, since the
-    coefficients sum to zero and most of each chunk's gradient cancels.
+    The frames are differentiated chunk by chunk (``weighted_sum_gradient``).
 
     Args:
         potential: its parameters with ``requires_grad`` receive the gradient.
         system: the molecule.
         positions: (n, N, 3) in Å.
-        coefficients: c_i, (n,), detached.
+        coefficients: c_i, (n,), or (n, N) on atomic energies, detached.
         cells: (n, 3, 3) in Å; the system's cell by default.
         chunk_size: frames per forward and backward pass.
 
@@ -74,29 +74,11 @@ def backward_weighted_energy(
         ConfigError: ``chunk_size`` is not positive.
         PotentialError: no parameter requires a gradient.
     """
-    _require_chunk(chunk_size)
-    parameters = [p for p in potential.parameters() if p.requires_grad]
-    if not parameters:
-        raise PotentialError(
-            f"{type(potential).__name__} has no parameter with requires_grad, so there is "
-            "nothing to train; unfreeze at least one parameter"
-        )
-    total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
-    for start in range(0, len(positions), chunk_size):
-        part = slice(start, start + chunk_size)
-        chunk = positions[part].detach().to(potential.device)
-        boxes = None if cells is None else cells[part].detach().to(potential.device)
-        with torch.enable_grad():
-            energies = potential.energy(system, chunk, boxes)
-        weights = coefficients[part].detach().to(energies)
-        gradients = torch.autograd.grad(energies, parameters, weights, allow_unused=True)
-        for accumulated, gradient in zip(total, gradients, strict=True):
-            if gradient is not None:
-                accumulated += gradient
-    for parameter, gradient in zip(parameters, total, strict=True):
-        added = gradient.to(parameter.dtype)
-        parameter.grad = added if parameter.grad is None else parameter.grad + added
-    return float(torch.stack([g.square().sum() for g in total]).sum().sqrt())
+    parameters = trained_parameters(potential)
+    energies = WeightedEnergies(potential, system, positions, coefficients, cells)
+    result = weighted_sum_gradient(parameters, energies, chunk_size=chunk_size)
+    result.add_to(parameters)
+    return result.norm
 
 
 def _require_chunk(chunk_size: int) -> None:

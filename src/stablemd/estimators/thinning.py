@@ -38,7 +38,7 @@ def thin_coefficients(coefficients: Tensor, n_max: int, *, seed: int) -> tuple[T
     n_positive = _allot(n_max, len(positive), len(negative))
     kept, weights = [], []
     for index, size in ((positive, n_positive), (negative, n_max - n_positive)):
-        chosen, magnitude = _thin_one_sign(values[index].abs(), size, generator)
+        chosen, magnitude = thin_one_sign(values[index].abs(), size, generator)
         kept.append(index[chosen])
         weights.append(magnitude * values[index[chosen]].sign())
     index, order = torch.cat(kept).sort()
@@ -53,9 +53,10 @@ def _allot(n_max: int, n_positive: int, n_negative: int) -> int:
     return max(half, n_max - n_negative)
 
 
-def _thin_one_sign(
+def thin_one_sign(
     magnitudes: Tensor, size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
+    """At most ``size`` of positive numbers: their index, and weights with the same sum."""
     if len(magnitudes) <= size:
         return torch.arange(len(magnitudes)), magnitudes
     ordered, order = magnitudes.sort(descending=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stablemd.autocorrelation import integrated_autocorrelation
 from stablemd.errors import DataError
-from stablemd.observables.autocorrelation import integrated_autocorrelation
 from stablemd.observables.blocks import blocking_levels, choose_level
 
 

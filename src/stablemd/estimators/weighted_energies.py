@@ -1,0 +1,74 @@
+"""Frames whose energies, or atomic energies, are summed with given coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stablemd.errors import DataError
+from stablemd.estimators.frames import SampledFrames
+from stablemd.potentials.base import Potential
+from stablemd.system import System
+
+
+@dataclass(frozen=True)
+class WeightedEnergies:
+    """The surrogate of an estimator: ``Σ_i c_i U(x_i)`` or ``Σ_i Σ_a c_ia ε_a(x_i)``.
+
+    Attributes:
+        potential: at the parameters θ.
+        system: the atoms of every frame.
+        positions: Å, (n, N, 3).
+        coefficients: c, held fixed: (n,) on total energies, or (n, N) on atomic ones.
+        cells: Å, (n, 3, 3); the system's cell by default.
+    """
+
+    potential: Potential
+    system: System
+    positions: Tensor
+    coefficients: Tensor
+    cells: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        n, n_atoms = self.positions.shape[:2]
+        if self.coefficients.shape not in ((n,), (n, n_atoms)):
+            raise DataError(
+                f"coefficients must be ({n},), one per frame, or ({n}, {n_atoms}), one per atom, "
+                f"got {tuple(self.coefficients.shape)}"
+            )
+        if self.coefficients.ndim == 2:
+            self.potential.require_local_energies()
+
+    def __len__(self) -> int:
+        return int(self.positions.shape[0])
+
+    @classmethod
+    def of_frames(
+        cls, potential: Potential, system: System, frames: SampledFrames, coefficients: Tensor
+    ) -> WeightedEnergies:
+        """Sampled frames with coefficients."""
+        return cls(potential, system, frames.positions, coefficients, frames.cells)
+
+    def with_(self, coefficients: Tensor) -> WeightedEnergies:
+        """The same frames with other coefficients."""
+        return replace(self, coefficients=coefficients)
+
+    def sum(self, index: Tensor) -> Tensor:
+        """The part of the frames at ``index``: a scalar in eV with graph."""
+        device = self.potential.device
+        positions = _part(self.positions, index, device)
+        cells = None if self.cells is None else _part(self.cells, index, device)
+        weights = _part(self.coefficients, index, device)
+        with torch.enable_grad():
+            if weights.ndim == 1:
+                energies = self.potential.energy(self.system, positions, cells)
+            else:
+                batch = self.potential.batch(self.system, positions, cells)
+                energies = self.potential.local_energies(batch).double()
+            return (energies * weights.reshape(-1).to(energies)).sum()
+
+
+def _part(values: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    return values[index.to(values.device)].detach().to(device)
