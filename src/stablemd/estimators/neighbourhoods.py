@@ -222,7 +222,10 @@ def _distances(system: System, positions: Tensor, cells: Tensor | None) -> Tenso
 
 
 def _constant(neighbourhoods: Neighbourhoods) -> NeighbourhoodRule:
-    return lambda positions, cells=None: neighbourhoods
+    def rule(positions: Tensor, cells: Tensor | None = None) -> Neighbourhoods:
+        return neighbourhoods
+
+    return rule
 
 
 def _padded(members: Sequence[Tensor]) -> Tensor:
