@@ -53,6 +53,15 @@ def page() -> str:
     for name, node in _observables(schema):
         rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
         parts += [f"\n`name: {name}` – {node['description']}\n", *_table(schema, rows)]
+    parts.append("\n## Detectors\n")
+    parts.append(
+        "`dynamics.detectors` is a list of such sections. `nonfinite` is always tested, first. "
+        "Limits that are learnt are printed with their origin, and stand in metrics.json."
+    )
+    for name, node in _detectors(schema):
+        rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
+        parts.append(f"\n`name: {name}` – {node['description']}\n")
+        parts += _table(schema, rows) if rows else []
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -69,6 +78,12 @@ def _observables(schema: ConfigSchema) -> list[tuple[str, Node]]:
     node = schema.resolve(schema.root["properties"]["stable"])["properties"]["observables"]
     kinds = node["items"]["discriminator"]["mapping"]
     return [(name, schema.resolve(node["items"], name)) for name in kinds]
+
+
+def _detectors(schema: ConfigSchema) -> list[tuple[str, Node]]:
+    dynamics = schema.resolve(schema.root["properties"]["dynamics"])
+    items = schema.resolve(dynamics["properties"]["detectors"])["items"]
+    return [(name, schema.resolve(items, name)) for name in items["discriminator"]["mapping"]]
 
 
 def _table(schema: ConfigSchema, rows: list[tuple[str, Any]]) -> Iterator[str]:

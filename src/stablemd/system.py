@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ class System:
     def device(self) -> torch.device:
         return self.numbers.device
 
-    @property
+    @cached_property
     def is_periodic(self) -> bool:
         return bool(self.pbc.any())
 

@@ -20,6 +20,7 @@ from stablemd.observables.base import Observable
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 from stablemd.training.label_errors import energy_and_force_mae
+from stablemd.training.reference_structures import reference_structures
 
 OnProgress = Callable[[str, float], None]
 
@@ -96,6 +97,7 @@ def evaluate(
     device = potential.device
     system = system.to(device)
     dynamics = settings.dynamics
+    detectors = dynamics.make_detectors(system, reference_structures(reference, device))
     form = potential.for_sampling(system, test.positions[:8].to(device))
     starts = torch.arange(settings.n_replicas) % len(test)
     state = initial_state(
@@ -117,7 +119,7 @@ def evaluate(
         form,
         state,
         dynamics.make_integrator(),
-        dynamics.make_detectors(system),
+        detectors,
         system,
         n_steps=n_steps,
         seed=settings.seed,
@@ -154,6 +156,7 @@ def evaluate(
         extra={
             "failures": [d for d in result.details if d][:20],
             "n_force_evaluations": result.n_force_evaluations,
+            "detectors": detectors.thresholds,
         },
     )
     return Evaluation(

@@ -17,6 +17,7 @@ from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
 from stablemd.potentials.split_step import SplitStep
 from stablemd.stability.detector_set import DetectorSet
+from stablemd.system import System
 
 
 class ReplicaRun:
@@ -30,6 +31,7 @@ class ReplicaRun:
         seed: seed of the random streams.
         n_steps: number of steps that will be run.
         rewind_steps: how far to rewind failed replicas, 0 for no rewinding.
+        system: the atoms, for the conserved energy.
 
     Raises:
         SimulationError: the start of a replica that is alive is not finite.
@@ -44,10 +46,12 @@ class ReplicaRun:
         seed: int,
         n_steps: int,
         rewind_steps: int,
+        system: System,
     ) -> None:
         self._form = form
         self._integrator = integrator
-        self._detectors = detectors
+        self._detectors = detectors.for_run()
+        self._system = system
         self._start_step = start.step
         self._frozen = start
         self._replicas = torch.nonzero(start.alive).flatten()
@@ -96,8 +100,13 @@ class ReplicaRun:
             return
         begin = perf_counter()
         active = self._active
+        further = {}
+        if "forces" in self._detectors.needs:
+            further["forces"] = active.forces
+        if "conserved" in self._detectors.needs:
+            further["conserved"] = self._integrator.conserved(active, self._system)
         seen = self._detectors.detect(
-            active.positions, active.momenta, active.energies, active.cells
+            active.positions, active.momenta, active.energies, active.cells, **further
         )
         failed = [r for r, bad in enumerate(seen.failed.tolist()) if bad]
         if failed:
@@ -202,6 +211,7 @@ class ReplicaRun:
         if self._history is not None:
             back = self._history.rewound(replicas) if len(self._history) else last
             self._rewound = self._rewound.scatter(replicas, back)
+        self._detectors.keep(keep)
         self._replicas = self._replicas[keep]
         self._active = self._active.select(keep)
         if self._noise is not None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from stablemd.md.integrators import Integrator, make_integrator
 from stablemd.settings import Settings
-from stablemd.stability import DetectorSet, make_detectors
+from stablemd.stability import (
+    DetectorSet,
+    ReferenceStructures,
+    make_detector,
+    make_detectors,
+)
+from stablemd.stability.settings import DetectorSettings
 from stablemd.system import System
 
 
@@ -50,6 +56,26 @@ class DynamicsSettings(Settings):
         "by default",
     )
 
+    detectors: tuple[DetectorSettings, ...] | None = Field(
+        None,
+        description="what counts as a failure, tested in this order after nonfinite; null: "
+        "bond_length with bond_threshold where there are bonds, and temperature with "
+        "max_temperature_k",
+    )
+
+    @field_validator("detectors")
+    @classmethod
+    def _has_conserved_energy(
+        cls, detectors: tuple[DetectorSettings, ...] | None, info: ValidationInfo
+    ) -> tuple[DetectorSettings, ...] | None:
+        names = [choice.name for choice in detectors or ()]
+        if "energy_drift" in names and info.data.get("integrator") == "langevin":
+            raise ValueError(
+                "energy_drift needs a conserved energy, which integrator: langevin does not have; "
+                "use nve or nose_hoover, or other detectors"
+            )
+        return detectors
+
     def make_integrator(self) -> Integrator:
         """The integrator of these settings."""
         options: dict[str, Any] = {}
@@ -68,8 +94,23 @@ class DynamicsSettings(Settings):
             self.integrator, dt_fs=self.dt_fs, temperature_k=self.temperature_k, **options
         )
 
-    def make_detectors(self, system: System) -> DetectorSet:
-        """Non-finite values, bond lengths and kinetic temperature, tested in that order."""
+    def make_detectors(
+        self, system: System, reference: ReferenceStructures | None = None
+    ) -> DetectorSet:
+        """What counts as a failure, tested in order.
+
+        Args:
+            system: the atoms.
+            reference: structures that limits are learnt from where none are given.
+
+        Raises:
+            ConfigError: a detector needs reference structures and there are none, or a
+                limit does not fit the system.
+            SystemDefinitionError: a detector does not apply to the system.
+        """
+        if self.detectors is not None:
+            chosen = [c.build(system, reference) for c in self.detectors if c.name != "nonfinite"]
+            return DetectorSet([make_detector("nonfinite", system), *chosen])
         limit = self.max_temperature_k or 20.0 * self.temperature_k
         options: dict[str, dict[str, Any]] = {"nonfinite": {}}
         if len(system.bonds):

@@ -81,7 +81,7 @@ def simulate(
     check_state(state, system)
     with torch.no_grad():
         start = integrator.init(state, system, seed)
-        run = ReplicaRun(form, start, integrator, detector_set, seed, n_steps, rewind_steps)
+        run = ReplicaRun(form, start, integrator, detector_set, seed, n_steps, rewind_steps, system)
         done = 0
         run.check(done)
         while done < n_steps and (run.n_active or not stop_when_all_failed):

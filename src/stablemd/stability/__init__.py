@@ -9,23 +9,37 @@ from typing import Any
 from stablemd.errors import ConfigError
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.bond_length import BondLength
+from stablemd.stability.coordination import Coordination
 from stablemd.stability.detector_set import DetectorSet, SetDetection
+from stablemd.stability.distance_window import DistanceWindow
+from stablemd.stability.energy_drift import EnergyDrift
+from stablemd.stability.intermolecular_distance import IntermolecularDistance
+from stablemd.stability.max_force import MaximumForce
 from stablemd.stability.nonfinite import NonFinite
+from stablemd.stability.rdf_drift import RdfDrift
 from stablemd.stability.temperature import KineticTemperature
+from stablemd.stability.thresholds import ReferenceStructures, Threshold
 from stablemd.system import System
 
 DETECTORS: dict[str, type[Detector]] = {
     "nonfinite": NonFinite,
     "bond_length": BondLength,
     "temperature": KineticTemperature,
+    "intermolecular_distance": IntermolecularDistance,
+    "distance_window": DistanceWindow,
+    "coordination": Coordination,
+    "max_force": MaximumForce,
+    "energy_drift": EnergyDrift,
+    "rdf_drift": RdfDrift,
 }
+"""Every detector by its name."""
 
 
 def make_detector(name: str, system: System, **options: Any) -> Detector:
     """The detector of that name for a system.
 
     Args:
-        name: a key of ``DETECTORS``: "nonfinite", "bond_length" or "temperature".
+        name: a key of ``DETECTORS``.
         system: the atoms.
         options: the detector's own options, e.g. ``threshold`` of "bond_length".
 
@@ -60,12 +74,20 @@ def make_detectors(options: Mapping[str, Mapping[str, Any]], system: System) -> 
 __all__ = [
     "DETECTORS",
     "BondLength",
+    "Coordination",
     "Detection",
     "Detector",
     "DetectorSet",
+    "DistanceWindow",
+    "EnergyDrift",
+    "IntermolecularDistance",
     "KineticTemperature",
+    "MaximumForce",
     "NonFinite",
+    "RdfDrift",
+    "ReferenceStructures",
     "SetDetection",
+    "Threshold",
     "make_detector",
     "make_detectors",
 ]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from torch import Tensor
+
+from stablemd.stability.thresholds import Threshold
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,22 @@ class Detection:
 
 
 class Detector(ABC):
-    """Tells for every replica whether it has become unstable.  Never synchronises the host."""
+    """Tells for every replica whether it has become unstable.  Never synchronises the host.
+
+    A detector that compares with earlier checks keeps what it needs per replica:
+    a run works on its own copy from ``for_run`` and tells it with ``keep`` which
+    replicas go on.
+    """
 
     reason: str
     """Short name used in results and reports, e.g. ``"bond_length"``."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Further arguments of ``detect`` by name: "forces" (R, N, 3) eV/Å, and "conserved" (R,) eV,
+    the energy that the integrator's exact dynamics keeps constant."""
+
+    thresholds: tuple[Threshold, ...] = ()
+    """What counts as a failure, with the origin of every number."""
 
     @abstractmethod
     def detect(
@@ -50,3 +65,10 @@ class Detector(ABC):
     @abstractmethod
     def describe(self, where: int, value: float) -> str:
         """One sentence about a failure, with names, values, units and the threshold."""
+
+    def for_run(self) -> Self:
+        """The detector that one run uses: itself, or a copy without memory."""
+        return self
+
+    def keep(self, going_on: Tensor) -> None:  # noqa: B027 - only those with a memory override it
+        """Forget the replicas that do not go on, (R,) bool."""

@@ -65,6 +65,21 @@ class DetectorSet:
                 "fails would go on as NaN"
             )
         self.detectors = tuple(detectors)
+        self.needs = frozenset().union(*(d.needs for d in self.detectors))
+
+    @property
+    def thresholds(self) -> list[str]:
+        """What counts as a failure, one line per number with its origin."""
+        return [f"{d.reason}: {threshold}" for d in self.detectors for threshold in d.thresholds]
+
+    def for_run(self) -> DetectorSet:
+        """The set that one run uses, without memory of others."""
+        return DetectorSet([d.for_run() for d in self.detectors])
+
+    def keep(self, going_on: Tensor) -> None:
+        """Forget the replicas that do not go on, (R,) bool."""
+        for detector in self.detectors:
+            detector.keep(going_on)
 
     def detect(
         self,
@@ -72,9 +87,21 @@ class DetectorSet:
         momenta: Tensor,
         energies: Tensor,
         cells: Tensor | None = None,
+        **further: Tensor,
     ) -> SetDetection:
-        """Test positions (R, N, 3) Å, momenta, energies (R,) eV and cells (R, 3, 3) Å."""
-        parts = tuple(d.detect(positions, momenta, energies, cells) for d in self.detectors)
+        """Test R replicas.
+
+        Args:
+            positions: (R, N, 3) Å.
+            momenta: (R, N, 3) internal units.
+            energies: (R,) eV.
+            cells: (R, 3, 3) Å.
+            further: what ``needs`` names.
+        """
+        parts = tuple(
+            d.detect(positions, momenta, energies, cells, **{k: further[k] for k in d.needs})
+            for d in self.detectors
+        )
         failed = parts[0].failed
         for part in parts[1:]:
             failed = failed | part.failed

@@ -10,6 +10,7 @@ from torch import Tensor
 from stablemd import units
 from stablemd.errors import ConfigError
 from stablemd.stability.base import Detection, Detector
+from stablemd.stability.thresholds import Threshold
 from stablemd.system import System
 
 
@@ -36,6 +37,7 @@ class KineticTemperature(Detector):
                 f"max_temperature_k must be a positive temperature in K, got {max_temperature_k}"
             )
         self.max_temperature_k = float(max_temperature_k)
+        self.thresholds = (Threshold("max_temperature_k", self.max_temperature_k, "K"),)
         n_dof = 3 * system.n_atoms
         per_atom = 1.0 / (n_dof * units.KB * system.masses)
         self._per_component = per_atom.repeat_interleave(3)

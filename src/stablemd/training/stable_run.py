@@ -19,6 +19,7 @@ from stablemd.training.learning_start import learning_start
 from stablemd.training.objective import StableObjective
 from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.plateau import Plateau
+from stablemd.training.reference_structures import reference_structures
 from stablemd.training.stable_settings import StableSettings
 
 NEXT_CYCLE = "next cycle"
@@ -72,7 +73,9 @@ class StableRun:
         self._settings = settings
         self._on_progress = on_progress
         self._integrator = settings.dynamics.make_integrator()
-        self._detectors = settings.dynamics.make_detectors(self._system)
+        self._detectors = settings.dynamics.make_detectors(
+            self._system, reference_structures(reference, device)
+        )
         target = ObservableTarget(
             self._system, reference.positions, settings.observables, reference.cell
         )

@@ -123,6 +123,8 @@ def evaluate_model(
     wall[f"evaluate_{role}"] = time.perf_counter() - begin
     stable = result.stable_time
     reporter.end()
+    for limit in result.metrics.extra["detectors"]:
+        reporter.note(f"failure: {limit}")
     reporter.note(f"{stable.n_failed} of {stable.n_replicas} replicas failed.")
     return result
 

@@ -15,6 +15,7 @@ from stablemd.md.trajectory import open_trajectory
 from stablemd.rundir import RunDirectory
 from stablemd.stages import SIMULATE
 from stablemd.strict_json import plain, write_json
+from stablemd.training.reference_structures import reference_structures
 from stablemd.workflows.experiment import prepare
 from stablemd.workflows.models import best_model, load_model
 from stablemd.workflows.reporter import SILENT, Reporter
@@ -70,7 +71,15 @@ def run_simulate(
         temperature_k=dynamics.temperature_k,
         seed=settings.seed,
     )
-    integrator, detectors = dynamics.make_integrator(), dynamics.make_detectors(system)
+    integrator, detectors = (
+        dynamics.make_integrator(),
+        dynamics.make_detectors(
+            system, reference_structures(experiment.training_reference, device)
+        ),
+    )
+    for limit in detectors.thresholds:
+        reporter.note(f"failure: {limit}")
+
     n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
     record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
     failed_step = torch.full((settings.n_replicas,), -1, dtype=torch.int64)
@@ -114,6 +123,7 @@ def run_simulate(
                 float(t) if f else None for t, f in zip(times, failed, strict=True)
             ],
             "failures": details,
+            "detectors": detectors.thresholds,
         }
     )
     write_json(target.with_suffix(".json"), summary)

@@ -1,0 +1,122 @@
+"""Atoms of different molecules that come too close."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stablemd.errors import ConfigError
+from stablemd.geometry import PairSelection, frame_cells, inscribed_radius, rounded_image
+from stablemd.geometry.pairs import MAX_ELEMENTS
+from stablemd.stability.base import Detection, Detector
+from stablemd.stability.thresholds import ReferenceStructures, Threshold, given, learnt
+from stablemd.system import System
+
+
+class IntermolecularDistance(Detector):
+    """Fails a replica when two atoms of different molecules are closer than a limit.
+
+    Molecules are told apart by ``molecule_ids``: no pair within a molecule
+    counts.  ``Detection.value`` is the shortest such distance in Å, ``where`` the
+    index of its pair.  A replica fails too when its cell has become so small
+    that an atom meets its own image within twice the limit.
+
+    Args:
+        system: two molecules or more.
+        min_distance: the limit in Å.
+
+    Raises:
+        SystemDefinitionError: there is one molecule only.
+        ConfigError: the limit is not positive, or too long for the cell.
+
+    Source: the criterion for water of the StABlE paper, arXiv 2402.13984, with
+    1.2 Å, where pairs within a molecule counted too.
+    """
+
+    reason = "intermolecular_distance"
+
+    def __init__(self, system: System, *, min_distance: float | Threshold) -> None:
+        limit = min_distance
+        if not isinstance(limit, Threshold):
+            limit = given("min_distance", limit, "Å")
+        self.thresholds = (limit,)
+        self._limit = limit.value
+        self._system = system
+        self._pairs = PairSelection.of(system, intramolecular=False)
+        if system.is_periodic:
+            radius = float(inscribed_radius(system.cell, system.pbc))
+            if self._limit >= radius:
+                raise ConfigError(
+                    f"min_distance is {self._limit:g} Å, and the cell allows less than "
+                    f"{radius:.3g} Å, half the distance between its lattice planes; use a "
+                    "smaller one or a larger cell"
+                )
+
+    @classmethod
+    def from_reference(
+        cls,
+        system: System,
+        reference: ReferenceStructures,
+        *,
+        quantile: float = 0.0,
+        margin: float = 0.3,
+    ) -> IntermolecularDistance:
+        """The limit a ``margin`` (Å) below the shortest distances of reference structures."""
+        probe = cls(system, min_distance=1e-6)
+        shortest = [
+            probe._shortest(x[None], None if h is None else h[None])[0]
+            for x, h in _frames(reference)
+        ]
+        limit = learnt(
+            "min_distance", torch.cat(shortest), "Å", upper=False, quantile=quantile,
+            margin=margin, source=reference.source, what="shortest intermolecular distance",
+        )  # fmt: skip
+        return cls(system, min_distance=limit)
+
+    def detect(
+        self,
+        positions: Tensor,
+        momenta: Tensor,
+        energies: Tensor,
+        cells: Tensor | None = None,
+    ) -> Detection:
+        distance, where = self._shortest(positions, cells)
+        safe = distance >= self._limit
+        boxes = frame_cells(self._system, positions, cells)
+        if boxes is not None:
+            wide = inscribed_radius(boxes, self._system.pbc) >= self._limit
+            safe, where = safe & wide, torch.where(wide, where, -1)
+        return Detection(failed=safe.logical_not(), value=distance, where=where)
+
+    def _shortest(self, positions: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Shortest distance (R,) in Å and the index of its pair (R,)."""
+        boxes = frame_cells(self._system, positions, cells)
+        size = max(1, MAX_ELEMENTS // max(1, 3 * len(positions)))
+        squares, places = [], []
+        for start in range(0, len(self._pairs), size):
+            first = self._pairs.first[start : start + size]
+            second = self._pairs.second[start : start + size]
+            vectors = positions.index_select(1, first) - positions.index_select(1, second)
+            vectors = rounded_image(vectors, boxes, self._system.pbc)
+            square, place = vectors.square().sum(dim=2).min(dim=1)
+            squares.append(square)
+            places.append(place + start)
+        smallest, piece = torch.stack(squares).min(dim=0)
+        return smallest.sqrt(), torch.stack(places).gather(0, piece[None])[0]
+
+    def describe(self, where: int, value: float) -> str:
+        if where < 0:
+            return (
+                "the cell has shrunk so far that atoms nearly meet their own images (less than "
+                f"{2 * self._limit:.2f} Å)"
+            )
+        pair = self._pairs.describe(where, self._system)
+        return (
+            f"atoms {pair} of different molecules are {value:.2f} Å apart (limit "
+            f"{self._limit:.2f} Å)"
+        )
+
+
+def _frames(reference: ReferenceStructures) -> list[tuple[Tensor, Tensor | None]]:
+    cells = reference.cells
+    return [(x, None if cells is None else cells[f]) for f, x in enumerate(reference.positions)]
