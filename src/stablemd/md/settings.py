@@ -72,7 +72,7 @@ class DynamicsSettings(Settings):
         if "energy_drift" in names and info.data.get("integrator") == "langevin":
             raise ValueError(
                 "energy_drift needs a conserved energy, which integrator: langevin does not have; "
-                "use nve or nose_hoover, or other detectors"
+                "use another integrator, or other detectors"
             )
         return detectors
 

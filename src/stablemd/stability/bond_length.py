@@ -48,7 +48,7 @@ class BondLength(Detector):
             limit = Threshold("threshold", float(limit), "Å")
         self.thresholds = (limit,)
         self.threshold = limit.value
-        self._system = system
+        self._system, self._periodic = system, system.is_periodic
         self._ends = system.bonds.T.flatten()
         self._reference = system.bond_lengths
         self._names = [system.bond_name(b) for b in range(len(system.bonds))]
@@ -89,7 +89,7 @@ class BondLength(Detector):
     def _deviations(self, positions: Tensor, cells: Tensor | None) -> Tensor:
         first, second = positions.index_select(1, self._ends).chunk(2, dim=1)
         vectors = first - second
-        if self._system.is_periodic:
+        if self._periodic:
             boxes = frame_cells(self._system, positions, cells)
             vectors = rounded_image(vectors, boxes, self._system.pbc)
         return torch.linalg.vector_norm(vectors, dim=2).sub_(self._reference)
