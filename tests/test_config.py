@@ -160,7 +160,7 @@ def test_dynamics_are_shared_and_can_be_overridden_by_key(file: Path) -> None:
          ["dynamics.detectors.0.limit is unknown", "threshold", "quantile"]),
         ("dynamics.detectors=[{name: coordination, quantile: 0.7}]",
          ["dynamics.detectors.0.quantile is 0.7", "< 0.5"]),
-        ("dynamics.detectors=[{name: energy_drift}]", ["dynamics.detectors", "nose_hoover"]),
+        ("dynamics.detectors=[{name: energy_drift}]", ["dynamics.detectors", "langevin"]),
         ("data=null", ["data is null", "n_train"]),
         ("data.keys={energy: U}", ["data.keys.energy is unknown", "did you mean energies?"]),
         ("data.energy_unit=kcal", ["data.energy_unit is 'kcal'", "kcal/mol"]),

@@ -184,7 +184,7 @@ def test_the_structure_drifts_over_a_window() -> None:
 
 
 def test_energy_drift_ends_a_run_whose_step_is_too_long() -> None:
-    """Falling over the cliff the step becomes too long for one replica; a second run starts anew."""
+    """Falling over the cliff, the step becomes too long for one replica; a second run is new."""
     atoms = System.create(["Ar"] * 3)
     generator = torch.Generator().manual_seed(3)
     start = 0.1 * torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
