@@ -134,7 +134,7 @@ class GemNetT(Potential):
         h = _resolve(preset, given)
         self.hyperparameters = h
         self.cutoff = float(h["cutoff"])
-        self._n_spherical = int(h["n_spherical"])
+        self._n_spherical, self._n_cbf = int(h["n_spherical"]), int(h["n_cbf"])
         self.radial_basis = RadialBasis(
             h["radial_basis"], h["n_radial"], self.cutoff, h["envelope_exponent"]
         )
@@ -192,11 +192,12 @@ class GemNetT(Potential):
         self, directions: Tensor, radial: Tensor, edges: DirectedEdges
     ) -> TripletGeometry:
         harmonics = angular_basis(directions, self._n_spherical)
+        circular = self.circular(radial)[:, None].expand(-1, 2, -1)
         signs = parity_signs(self._n_spherical, directions.dtype, directions.device)
         return TripletGeometry(
             radial=self.triplet_radial(Scaled(radial)),
             harmonics=edges.by_target(torch.stack([harmonics, harmonics * signs], dim=1)),
-            circular=self.circular(radial),
+            circular=edges.by_target(circular).view(-1, self._n_cbf, self._n_spherical),
         )
 
     def fit_scale_factors(self, batch: Batch) -> None:

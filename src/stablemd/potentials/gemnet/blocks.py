@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -10,6 +11,9 @@ from stablemd.potentials.gemnet.edges import DirectedEdges
 from stablemd.potentials.gemnet.scale_factor import ScaleFactor
 from stablemd.potentials.gemnet.scaled import Scaled, scaled_sum
 from stablemd.potentials.gemnet.triplet_interaction import TripletGeometry, TripletInteraction
+
+OUTPUT_INIT = 0.1
+"""Size of the outputs' first weights; with 1 the first forces exceed those to be learnt."""
 
 
 class EdgeEmbedding(nn.Module):
@@ -58,6 +62,8 @@ class Output(nn.Module):
         super().__init__()
         self.update = AtomUpdate(n_atom, n_edge, n_rbf, n_residual)
         self.energy = Linear(n_atom, 1)
+        with torch.no_grad():
+            self.energy.weight.mul_(OUTPUT_INIT)
 
     def forward(self, messages: Scaled, radial: Tensor, edges: DirectedEdges) -> Tensor:
         """(n_atoms,)."""

@@ -56,8 +56,8 @@ class DirectedEdges:
         return padded.index_copy(0, self.slot, flat).view(self.n_atoms, self.width, flat.shape[1])
 
     def from_target(self, x: Tensor) -> Tensor:
-        """(n_atoms, width, F) as (2 P, F): the inverse of ``by_target``."""
-        return x.reshape(self.n_atoms * self.width, x.shape[2]).index_select(0, self.slot)
+        """(n_atoms width, F) as (P, 2, F): the inverse of ``by_target``."""
+        return x.index_select(0, self.slot).view(self.n_pairs, 2, x.shape[1])
 
     def sum_at_target(self, x: Tensor) -> Tensor:
         """Sums (n_atoms, F) of (P, 2, F) over the edges that point to each atom."""

@@ -21,8 +21,8 @@ class TripletGeometry:
     Attributes:
         radial: projected radial basis of every pair, (P, n_rbf).
         harmonics: ``C_lm`` of every edge by target, (n_atoms, width, n_spherical²).
-        circular: projected radial part of the angular basis of every pair,
-            (P, n_spherical, n_cbf).
+        circular: projected radial part of the angular basis of every edge by
+            target, (n_atoms width, n_cbf, n_spherical).
     """
 
     radial: Tensor
@@ -46,13 +46,12 @@ class CircularProjection(nn.Module):
         orthogonal_weights_(self.weight)
 
     def forward(self, radial: Tensor) -> Tensor:
-        """(P, n_spherical, n_cbf) of the radial basis (P, n_radial)."""
+        """(P, n_cbf n_spherical) of the radial basis (P, n_radial)."""
         n_cbf, n_spherical = len(self.weight), len(self._norms)
         # Y_l0 = sqrt((2l+1)/4π) P_l: the norm stands here, P_l comes from the harmonics.
         norms = self.weight.new_tensor(self._norms)[:, None]
-        weight = (self.weight.view(n_cbf, n_spherical, radial.shape[1]) * norms).transpose(0, 1)
-        projected = radial @ weight.reshape(n_spherical * n_cbf, radial.shape[1]).T
-        return projected.view(len(radial), n_spherical, n_cbf)
+        weight = self.weight.view(n_cbf, n_spherical, radial.shape[1]) * norms
+        return radial @ weight.view(n_cbf * n_spherical, radial.shape[1]).T
 
 
 class TripletInteraction(nn.Module):
@@ -92,37 +91,29 @@ class TripletInteraction(nn.Module):
         x = self.dense(messages)
         radial = self.radial(Scaled(geometry.radial))[:, None]
         x = self.down(self.radial_scale(Scaled(x.values * radial, x.factor), reference=x))
-        sums = sum_over_neighbours(x.values, geometry.harmonics, edges, self._n_spherical)
-        # One product for both directions of a pair, which share the radial part.
-        n_pairs, _, n_triplet = x.values.shape
-        mixed = torch.bmm(sums.view(n_pairs, 2 * n_triplet, self._n_spherical), geometry.circular)
-        mixed = mixed.view(n_pairs, 2, n_triplet * geometry.circular.shape[2])
-        y = Scaled(self.bilinear(Scaled(mixed, x.factor)))
+        inside = edges.by_target(x.values)
+        sums = sum_over_neighbours(inside, geometry.harmonics, self._n_spherical)
+        mixed = torch.bmm(geometry.circular, sums.view(-1, self._n_spherical, inside.shape[2]))
+        y = Scaled(self.bilinear(Scaled(mixed.flatten(1), x.factor)))
+        y = Scaled(edges.from_target(y.values))
         y = self.sum_scale(y, reference=x)
         back = self.up_back(y)
         return scaled_sum(self.up(y), Scaled(back.values.flip(1), back.factor), INV_SQRT_2)
 
 
-def sum_over_neighbours(
-    x: Tensor, harmonics: Tensor, edges: DirectedEdges, n_spherical: int
-) -> Tensor:
+def sum_over_neighbours(x: Tensor, harmonics: Tensor, n_spherical: int) -> Tensor:
     """``sum_{b≠c} P_l(cos angle(c, a, b)) x_ba`` for every edge c→a and degree l.
 
     Args:
-        x: features of edges, (P, 2, F).
+        x: features of edges by target, (n_atoms, width, F).
         harmonics: ``C_lm`` by target, (n_atoms, width, n_spherical²).
-        edges: what points where.
         n_spherical: number of degrees.
 
     Returns:
-        (2 P, F, n_spherical).
+        (n_atoms, width, n_spherical, F).
     """
-    at_atom = torch.bmm(harmonics.transpose(1, 2), edges.by_target(x))
-    begin, degrees = 0, []
-    for degree in range(n_spherical):
-        part = slice(begin, begin + 2 * degree + 1)
-        degrees.append(torch.bmm(harmonics[:, :, part], at_atom[:, part]))
-        begin = part.stop
-    total = edges.from_target(torch.stack(degrees, dim=3).flatten(2))
+    sizes = [2 * degree + 1 for degree in range(n_spherical)]
+    at_atom = torch.bmm(harmonics.transpose(1, 2), x).split(sizes, dim=1)
+    parts = [torch.bmm(h, a) for h, a in zip(harmonics.split(sizes, dim=2), at_atom, strict=True)]
     # P_l(1) = 1: the edge itself.
-    return total.view(len(total), x.shape[2], n_spherical) - x.reshape(len(total), x.shape[2], 1)
+    return torch.stack(parts, dim=2) - x[:, :, None]
