@@ -323,3 +323,24 @@ def test_stress_is_the_strain_derivative_with_self_images() -> None:
 
         slope = (energy(1.0) - energy(-1.0)) / 2e-5
         assert float(stress[0, i, j]) * volume == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+def test_sampling_form_evaluates_replicas_of_a_crystal_independently() -> None:
+    """Bit-identical in any company, equal to the model, and frozen when it is made."""
+    potential = model()
+    system, positions = crystal()
+    replicas = positions + 0.1 * torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(3))
+    cells = system.cell * torch.tensor([1.0, 1.02, 0.97]).double()[:, None, None]
+    form = potential.for_sampling(system)
+    assert form.replica_independent
+    energies, forces, stress = form.with_stress(replicas, cells)
+    exact = potential.energy_forces_and_stress(system, replicas, cells)
+    for found, expected in zip((energies, forces, stress), exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    alone = form(replicas[1:2], cells[1:2])
+    with torch.no_grad():
+        for parameter in potential.parameters():
+            parameter.mul_(1.1)
+    again = form(replicas[[2, 1]], cells[[2, 1]])
+    assert torch.equal(again[0][1:], alone[0])
+    assert torch.equal(again[1][1:], alone[1])

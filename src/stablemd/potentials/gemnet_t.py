@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stablemd.errors import PotentialError
-from stablemd.potentials.base import Potential
+from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
 from stablemd.potentials.gemnet.angular_basis import angular_basis, parity_signs
 from stablemd.potentials.gemnet.blocks import EdgeEmbedding, Interaction, Output
@@ -27,6 +27,7 @@ from stablemd.potentials.gemnet.triplet_interaction import (
     TripletGeometry,
     TripletInteraction,
 )
+from stablemd.system import System
 
 N_ELEMENTS = 100
 
@@ -214,6 +215,12 @@ class GemNetT(Potential):
     def shift_energies(self, shift: float) -> None:
         """Add a constant (eV) to the energy of every atom."""
         self.atomic_shift += shift
+
+    def for_sampling(self, system: System, reference: Tensor | None = None) -> SamplingForm:
+        """A frozen copy; large systems are evaluated one replica at a time on a CPU."""
+        from stablemd.potentials.gemnet_sampling import GemNetSampling
+
+        return GemNetSampling(self, system)
 
 
 def _interaction(h: dict[str, Any]) -> Interaction:
