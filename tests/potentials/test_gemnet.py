@@ -337,6 +337,8 @@ def test_sampling_form_evaluates_replicas_of_a_crystal_independently() -> None:
     exact = potential.energy_forces_and_stress(system, replicas, cells)
     for found, expected in zip((energies, forces, stress), exact, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    local = form.atomic_energies(replicas, cells)
+    torch.testing.assert_close(local.sum(dim=1), energies, rtol=1e-9, atol=1e-10)
     alone = form(replicas[1:2], cells[1:2])
     with torch.no_grad():
         for parameter in potential.parameters():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,25 +36,26 @@ class GemNetSampling(EagerSampling):
         self.replica_independent = large and potential.device.type == "cpu"
 
     def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if not self.replica_independent or len(positions) < 2:
-            return super().__call__(positions, cells)
-        parts = [
-            super(GemNetSampling, self).__call__(*one) for one in _one_by_one(positions, cells)
-        ]
+        evaluate = super().__call__
+        parts = [evaluate(x, cell) for x, cell in self._parts(positions, cells)]
         energies, forces = zip(*parts, strict=True)
         return torch.cat(energies), torch.cat(forces)
 
     def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.replica_independent or len(positions) < 2:
-            return super().with_stress(positions, cells)
-        parts = [
-            super(GemNetSampling, self).with_stress(x, cell)
-            for x, cell in zip(positions.split(1), cells.split(1), strict=True)
-        ]
+        evaluate = super().with_stress
+        parts = [evaluate(x, cell) for x, cell in self._parts(positions, cells) if cell is not None]
         energies, forces, stress = zip(*parts, strict=True)
         return torch.cat(energies), torch.cat(forces), torch.cat(stress)
 
+    def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        evaluate = super().atomic_energies
+        return torch.cat([evaluate(x, cell) for x, cell in self._parts(positions, cells)])
 
-def _one_by_one(positions: Tensor, cells: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-    boxes = [None] * len(positions) if cells is None else list(cells.split(1))
-    return list(zip(positions.split(1), boxes, strict=True))
+    def _parts(
+        self, positions: Tensor, cells: Tensor | None
+    ) -> Iterable[tuple[Tensor, Tensor | None]]:
+        """What is evaluated in one go: all replicas, or one after the other."""
+        if not self.replica_independent or len(positions) < 2:
+            return [(positions, cells)]
+        boxes = [None] * len(positions) if cells is None else cells.split(1)
+        return zip(positions.split(1), boxes, strict=True)
