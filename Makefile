@@ -16,10 +16,10 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 # One thread per process: the tests and benchmarks run several processes instead.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo test lint format bench venv clean
+.PHONY: help demo test lint format bench bench-full venv clean
 
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## Make an unstable force field stable; OUT=runs/demo SEED=0.
 	$(BIN)/stablemd demo --out "$(OUT)" --seed "$(SEED)"
@@ -36,8 +36,11 @@ format: $(VENV)/.installed-dev ## Mend style and formatting.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## Measure speed beside torch_geometric; writes benchmarks/results.json.
+bench: $(VENV)/.installed-bench ## Measure speed beside other packages, some minutes; writes docs/benchmarks.md.
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.run
+
+bench-full: $(VENV)/.installed-bench ## The same with all contenders from 1 to 1024 replicas.
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.run --full
 
 venv: $(VENV)/.installed-dev ## Create .venv with the development tools.
 
@@ -56,6 +59,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV); the first time takes some minutes"
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
+	touch $@
 
 $(VENV)/bin/python:
 	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from benchmarks.aspirin import aspirin_replicas
-from benchmarks.measure import Contender
-from benchmarks.schnet_md import dynamics
+from benchmarks.contenders import Aspirin
+from benchmarks.measure import Contender, Timing
 from benchmarks.section import Section, Settings
 from stablemd import units
 from stablemd.estimators import SampledFrames, boltzmann_gradient
 from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
-from stablemd.potentials.base import EagerSampling
-from stablemd.potentials.schnet import SchNet
+from stablemd.potentials.base import Potential
 from stablemd.system import System
 from stablemd.training.observable_target import ObservableTarget
 
@@ -26,25 +28,26 @@ N_FRAMES = 640
 
 MAX_BACKWARD_FRAMES = 96
 
+WINDOW_REPLICA_STEPS = 128 * 2000
+"""The paper's simulation window."""
+
+CHECKED = 8
+"""Structures on which training measures a new form's error."""
+
 
 def build(settings: Settings) -> list[Contender]:
     """MD in both forms, and the gradient from its frames, whole and thinned."""
-    torch.manual_seed(0)
-    bare, positions = aspirin_replicas(settings.n_replicas)
+    aspirin = Aspirin.build(settings.n_replicas)
+    system, potential = aspirin.system, aspirin.potential
     _, frames = aspirin_replicas(N_FRAMES)
-    system = System.create(bare.numbers, bonds=[(0, 1)], bond_lengths=[1.4])
-    potential = SchNet()
     target = ObservableTarget(
         system, frames, (DistanceDistributionSettings(), BondExcessSettings())
     )
-    per_call = settings.n_replicas * settings.n_steps / STEPS_PER_FRAME
     contenders = [
-        _per_frame(
-            dynamics(name, form, system, positions, settings.n_steps), f"MD, {name}", per_call
-        )
-        for name, form in (
-            ("sampling form", potential.for_sampling(system)),
-            ("model by autograd", EagerSampling(potential, system)),
+        Contender(f"MD, {title}", c.run, c.units / STEPS_PER_FRAME)
+        for title, c in (
+            ("sampling form", aspirin.whole(settings.n_steps)),
+            ("model by autograd", aspirin.eager(settings.n_steps)),
         )
     ]
     for name, limit in (
@@ -56,12 +59,31 @@ def build(settings: Settings) -> list[Contender]:
     return contenders
 
 
-def _per_frame(contender: Contender, name: str, frames_per_call: float) -> Contender:
-    return Contender(name, contender.run, frames_per_call)
+def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
+    """The cost of a sampling form after an optimizer step, and its share of the MD that follows."""
+    aspirin = Aspirin.build(settings.n_replicas)
+    seconds = []
+    for _ in range(settings.repeats):
+        begin = time.process_time()
+        aspirin.potential.for_sampling(aspirin.system, aspirin.positions[:CHECKED])
+        seconds.append(time.process_time() - begin)
+    rebuild = statistics.median(seconds)
+    window = timings[0].cpu_ms * 1e-3 / STEPS_PER_FRAME * WINDOW_REPLICA_STEPS
+    return {"rebuild_s": rebuild, "window_s": window, "rebuild_fraction": rebuild / window}
+
+
+def describe(derived: dict[str, Any]) -> str:
+    """The cost of rebuilding in words."""
+    return (
+        f"After an optimizer step the sampling form is built anew and its error measured on "
+        f"{CHECKED} structures: {1e3 * derived['rebuild_s']:.0f} ms, "
+        f"{100 * derived['rebuild_fraction']:.2f} % of a window of {WINDOW_REPLICA_STEPS} "
+        f"replica-steps ({derived['window_s']:.0f} s)."
+    )
 
 
 def _gradient_phase(
-    potential: SchNet,
+    potential: Potential,
     system: System,
     positions: torch.Tensor,
     target: ObservableTarget,
@@ -103,4 +125,6 @@ SECTION = Section(
     ),
     unit="frame",
     build=build,
+    derive=derive,
+    describe=describe,
 )

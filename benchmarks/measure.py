@@ -35,6 +35,7 @@ class Timing:
         wall_ms: median wall time; above the CPU time where the machine was shared.
         ratio: median over the repeats of the baseline's CPU time over this one's:
             how many times less CPU time is needed.
+        rounds: CPU time of each round.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Timing:
     cpu_ms_max: float
     wall_ms: float
     ratio: float
+    rounds: tuple[float, ...]
+
+    def speedup_over(self, other: Timing) -> float:
+        """How many times less CPU time this needs than ``other``: median over the rounds."""
+        pairs = zip(other.rounds, self.rounds, strict=True)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
 def compare(contenders: Sequence[Contender], repeats: int) -> list[Timing]:
@@ -65,6 +72,7 @@ def compare(contenders: Sequence[Contender], repeats: int) -> list[Timing]:
                 cpu_ms_max=max(cpu),
                 wall_ms=statistics.median(r[i][1] for r in rounds),
                 ratio=statistics.median(r[0][0] / r[i][0] for r in rounds),
+                rounds=tuple(cpu),
             )
         )
     return timings

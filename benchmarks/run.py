@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import learning_epoch, schnet_md
+from benchmarks import ceiling, learning_epoch, schnet_md, schnet_scaling
 from benchmarks.measure import Timing, compare
 from benchmarks.results import merge, record, write_page
 from benchmarks.section import Section, Settings
 
-SECTIONS = {s.key: s for s in (schnet_md.SECTION, learning_epoch.SECTION)}
+SECTIONS = {m.SECTION.key: m.SECTION for m in (schnet_md, schnet_scaling, ceiling, learning_epoch)}
 """Every benchmark; a new one is a new file and one name here."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the chosen sections, print a table of each, and write the results."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)
-    settings = Settings(options.replicas, options.steps, options.repeats)
+    settings = Settings(options.replicas, options.steps, options.repeats, options.full)
     console = Console()
     new = {}
     for key in options.section or SECTIONS:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(_table(section, settings, timings))
         new[key] = record(section, settings, timings)
     sections = merge(options.out, new)
-    write_page(options.page, sections)
+    write_page(options.page, sections, SECTIONS)
     console.print(f"Written: {options.out}, {options.page}")
 
 
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicas", type=int, default=default.n_replicas)
     parser.add_argument("--steps", type=int, default=default.n_steps, help="MD steps per call")
     parser.add_argument("--repeats", type=int, default=default.repeats)
+    parser.add_argument("--full", action="store_true", help="also what takes long")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     return parser

@@ -1,69 +1,139 @@
-"""SchNet MD on aspirin: stablemd beside torch_geometric, with the same weights."""
+"""SchNet MD on aspirin: stablemd beside other packages, with the same weights."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import time
+from collections.abc import Sequence
+from typing import Any
 
-from benchmarks.aspirin import aspirin_replicas
-from benchmarks.measure import Contender
+import numba
+import numpy as np
+
+from benchmarks import contenders as names
+from benchmarks.contenders import Aspirin
+from benchmarks.measure import Contender, Timing
 from benchmarks.section import Section, Settings
-from benchmarks.torch_geometric_schnet import DT_FS, TorchGeometricMD, make_model
-from stablemd.md.initial import initial_state
-from stablemd.md.integrators import BAOAB
-from stablemd.md.simulate import simulate
-from stablemd.potentials.base import EagerSampling, SamplingForm
-from stablemd.potentials.schnet_weights import schnet_from_weights
-from stablemd.stability.nonfinite import NonFinite
-from stablemd.system import System
+from stablemd.md.random_streams import NormalBlocks
+from stablemd.potentials.convolution_kernels import find_pairs
 
-FORCE_AGREEMENT = 1e-3
-"""Largest difference of forces between contenders, relative to the largest force: float32
-sums in another order, and the compiled form's filter tables."""
+FAST_STEPS = 10
+"""The fast contenders make this many times more steps per call, for a time long enough."""
 
 
 def build(settings: Settings) -> list[Contender]:
-    """torch_geometric, and stablemd's two forms in stablemd's own step loop."""
-    system, positions = aspirin_replicas(settings.n_replicas)
-    baseline_model = make_model(system.n_atoms)
-    potential = schnet_from_weights(baseline_model.state_dict(), cutoff=baseline_model.cutoff)
-    baseline = TorchGeometricMD(baseline_model, system, positions)
-    forms: dict[str, SamplingForm] = {
-        "stablemd, model by autograd": EagerSampling(potential, system),
-        "stablemd, sampling form": potential.for_sampling(system),
-    }
-    expected = baseline.forces(positions.float().reshape(-1, 3)).reshape(positions.shape)
-    for name, form in forms.items():
-        _require_agreement(name, form(positions)[1], expected)
-    units = settings.n_replicas * settings.n_steps
+    """Other packages, and stablemd's two forms in its own step loop."""
+    aspirin = Aspirin.build(settings.n_replicas)
+    aspirin.require_same_forces()
+    steps, many = settings.n_steps, settings.n_steps * FAST_STEPS
+    torch_sim = aspirin.torch_sim(steps)
     return [
-        Contender("torch_geometric", lambda: baseline.run(settings.n_steps), units),
-        *(dynamics(name, f, system, positions, settings.n_steps) for name, f in forms.items()),
+        aspirin.torch_geometric(steps),
+        aspirin.ase(steps),
+        *([torch_sim] if torch_sim else []),
+        aspirin.eager(steps),
+        aspirin.bare(many),
+        aspirin.whole(many),
     ]
 
 
-def dynamics(
-    name: str, form: SamplingForm, system: System, positions: Tensor, n_steps: int
-) -> Contender:
-    """BAOAB Langevin with detection, as a user runs it."""
-    state = initial_state(system, positions, form, temperature_k=500.0, seed=0)
-    integrator = BAOAB(dt_fs=DT_FS, temperature_k=500.0, friction_per_ps=1.0)
-    detectors = [NonFinite(system)]
+def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
+    """Ratios of the whole step to the others within a turn, and the parts of a step."""
+    by_name = {t.name: t for t in timings}
+    whole = by_name[names.WHOLE]
 
-    def run() -> None:
-        result = simulate(form, state, integrator, detectors, system, n_steps=n_steps, seed=0)
-        if not bool(result.state.alive.all()):
-            raise RuntimeError(f"{name}: a replica failed, so less work was timed than counted")
+    def ratio(name: str) -> float | None:
+        return whole.speedup_over(by_name[name]) if name in by_name else None
 
-    return Contender(name, run, positions.shape[0] * n_steps)
+    bare = whole.speedup_over(by_name[names.BARE])
+    return {
+        "n_replicas": settings.n_replicas,
+        "cpu_ms_per_replica_step": whole.cpu_ms,
+        "speedup_vs_eager": ratio(names.EAGER),
+        "speedup_vs_torch_geometric": ratio(names.TORCH_GEOMETRIC),
+        "speedup_vs_ase": ratio(names.ASE),
+        "speedup_vs_torch_sim": ratio(names.TORCH_SIM),
+        "overhead_fraction": 1.0 / bare - 1.0,
+        "parts_us_per_replica_step": _parts(settings),
+    }
 
 
-def _require_agreement(name: str, forces: Tensor, expected: Tensor) -> None:
-    error = float((forces - expected).abs().max() / expected.abs().max())
-    if not error < FORCE_AGREEMENT:
-        raise RuntimeError(
-            f"{name}: forces differ from torch_geometric's by {error:.1e} of the largest force "
-            f"(bound {FORCE_AGREEMENT:.0e}), so the timings would compare different models"
-        )
+def describe(derived: dict[str, Any]) -> str:
+    """The derived numbers as a paragraph and a table."""
+    ratios = {
+        "the model by autograd": derived["speedup_vs_eager"],
+        "torch_geometric": derived["speedup_vs_torch_geometric"],
+        "ASE": derived["speedup_vs_ase"],
+        "torch-sim": derived["speedup_vs_torch_sim"],
+    }
+    measured = ", ".join(f"{v:.0f} × {k}" for k, v in ratios.items() if v is not None)
+    parts = derived["parts_us_per_replica_step"]
+    total = sum(parts.values())
+    rows = [f"| {k} | {v:.2f} | {100 * v / total:.1f} % |" for k, v in parts.items()]
+    return "\n".join(
+        [
+            f"The whole step is faster than {measured}. Everything but the model adds "
+            f"{100 * derived['overhead_fraction']:.1f} % to the sampling form alone (medians of "
+            "the ratios within a turn; the difference of two timings, so it may be below zero by "
+            "their noise). Parts of a step, each timed by itself:",
+            "",
+            "| part | CPU time, µs per replica-step | share |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _parts(settings: Settings) -> dict[str, float]:
+    """CPU time of each part of a whole step by itself, µs per replica-step."""
+    aspirin = Aspirin.build(settings.n_replicas)
+    n_steps = settings.n_steps * FAST_STEPS
+    per = 1e6 / (settings.n_replicas * n_steps)
+    run = aspirin.simulate(aspirin.form, n_steps)
+    run()
+    begin = time.process_time()
+    result = run()
+    whole = (time.process_time() - begin) * per
+    total = sum(result.wall_s.values())
+    inside = {part: whole * wall / total for part, wall in result.wall_s.items()}
+    begin = time.process_time()
+    for _ in range(n_steps):
+        aspirin.form(aspirin.positions)
+    model = (time.process_time() - begin) * per
+    pairs = _search_for_pairs(aspirin, n_steps) * per
+    noise = NormalBlocks(0, result.state.replica_ids, aspirin.positions.shape[1:], 0, n_steps)
+    begin = time.process_time()
+    for step in range(n_steps):
+        noise.at(step)
+    drawn = (time.process_time() - begin) * per
+    return {
+        "network": model - pairs,
+        "neighbours": pairs,
+        "integrator": max(0.0, inside["model"] + inside["integrate"] - model),
+        "noise": drawn,
+        "detectors": inside["detect"],
+        "recording": inside["record"],
+    }
+
+
+def _search_for_pairs(aspirin: Aspirin, n_steps: int) -> float:
+    """CPU seconds of the searches for pairs in ``n_steps`` steps."""
+    n = aspirin.system.n_atoms
+    n_pairs = n * (n - 1) // 2
+    pairs = np.zeros((n_pairs, 2), dtype=np.int32)
+    knots = np.zeros(n_pairs, dtype=np.int32)
+    geometry = np.zeros((n_pairs, 4), dtype=np.float32)
+    cutoff = aspirin.potential.cutoff
+
+    @numba.njit
+    def search(positions: Any, pairs: Any, knots: Any, geometry: Any, n_steps: int) -> None:
+        for _ in range(n_steps):
+            for r in range(positions.shape[0]):
+                find_pairs(positions[r], 0, cutoff, 100.0, pairs, knots, geometry)
+
+    search(aspirin.positions.numpy(), pairs, knots, geometry, 1)
+    begin = time.process_time()
+    search(aspirin.positions.numpy(), pairs, knots, geometry, n_steps)
+    return time.process_time() - begin
 
 
 SECTION = Section(
@@ -73,9 +143,14 @@ SECTION = Section(
         "One MD step of every replica, in float32, on one core. The model has the paper's size "
         "(64 features, 64 filters, 6 interactions, 25 Gaussians, cutoff 5 Å) and the same random "
         "weights in every row; forces are compared before anything is timed. torch_geometric: "
-        "velocity Verlet, radius graph in plain PyTorch at every step, forces by autograd. "
-        "stablemd: BAOAB Langevin in its own step loop, with detection of failed replicas."
+        "velocity Verlet, radius graph in plain PyTorch at every step, forces by autograd. ASE and "
+        "torch-sim: their own Langevin integrators, with stablemd's model by autograd. "
+        "stablemd: BAOAB Langevin in its own step loop with detection of failed replicas (not "
+        "finite, bond length, temperature) every 10 steps and a frame kept every 100; the sampling "
+        "form alone: its energies and forces, and nothing around them."
     ),
     unit="replica-step",
     build=build,
+    derive=derive,
+    describe=describe,
 )

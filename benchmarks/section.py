@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.measure import Contender
+from benchmarks.measure import Contender, Timing
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,13 @@ class Settings:
         n_replicas: replicas of a molecule.
         n_steps: MD steps per timed call.
         repeats: rounds; the median is reported.
+        full: also what takes long.
     """
 
     n_replicas: int = 128
     n_steps: int = 10
     repeats: int = 5
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Section:
         about: what is timed and under which conditions, one paragraph.
         unit: of the work, e.g. "replica-step".
         build: contenders, the baseline first; it checks that they compute the same.
+        derive: further numbers from the timings, for ``results.json``.
+        describe: those numbers as Markdown, for the page.
     """
 
     key: str
@@ -40,3 +45,5 @@ class Section:
     about: str
     unit: str
     build: Callable[[Settings], Sequence[Contender]]
+    derive: Callable[[Settings, Sequence[Timing]], dict[str, Any]] | None = None
+    describe: Callable[[dict[str, Any]], str] | None = None

@@ -6,12 +6,16 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("torch_geometric", reason="the benchmarks need torch_geometric (make venv)")
 
+from benchmarks.ase_md import AseMD
 from benchmarks.aspirin import aspirin_replicas
+from benchmarks.ceiling import count
+from benchmarks.contenders import BARE, EAGER, TORCH_GEOMETRIC, WHOLE, Aspirin
 from benchmarks.measure import Contender, compare
 from benchmarks.results import merge
 from benchmarks.run import main
@@ -24,6 +28,7 @@ from benchmarks.torch_geometric_schnet import (
     radius_graph,
     time_torch_geometric,
 )
+from benchmarks.torch_sim_md import TorchSimMD
 
 
 def test_aspirin_is_aspirin() -> None:
@@ -84,15 +89,46 @@ def test_ratio_and_median_follow_the_work() -> None:
     assert slow.cpu_ms_min <= slow.cpu_ms <= slow.cpu_ms_max
 
 
+def test_ase_and_torch_sim_have_the_same_forces() -> None:
+    pytest.importorskip("torch_sim", reason="torch-sim is compared where it is installed")
+    aspirin = Aspirin.build(2)
+    expected = aspirin.potential.energy_and_forces(aspirin.system, aspirin.positions)[1].numpy()
+    theirs = TorchSimMD(aspirin.potential, aspirin.system, aspirin.positions)
+    np.testing.assert_allclose(theirs.forces(), expected, atol=1e-5)
+
+
+def test_ase_dynamics_starts_from_the_same_forces() -> None:
+    aspirin = Aspirin.build(2)
+    expected = aspirin.potential.energy_and_forces(aspirin.system, aspirin.positions)[1].numpy()
+    ase = AseMD(aspirin.potential, aspirin.system, aspirin.positions)
+    np.testing.assert_allclose(ase.forces(), expected, atol=1e-5)
+
+
+def test_operations_are_those_of_the_layers() -> None:
+    """Products of a forward pass: torch's own count, times two for the backward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    aspirin = Aspirin.build(1)
+    potential, n = aspirin.potential, aspirin.system.n_atoms
+    dense = {"project_in", "project_out", "update", "readout_hidden"}
+    layers = [m for k, m in potential.named_modules() if k.rsplit(".", 1)[-1] in dense]
+    assert len(layers) == 3 * 6 + 1
+    with FlopCounterMode(display=False) as counter:
+        for layer in layers:
+            layer(torch.zeros(n, layer.in_features))
+    first = 2 * n * 64 * 64  # its product is taken once for all steps
+    assert count(n, 0.0)["products"] == 2 * (counter.get_total_flops() - first)
+
+
 def test_models_that_differ_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import schnet_md
+    from benchmarks import contenders
 
     def other_weights(state: dict[str, torch.Tensor], **options: float) -> object:
         bent = {k: v + 0.1 if k == "lin2.weight" else v for k, v in state.items()}
         return original(bent, **options)
 
-    original = schnet_md.schnet_from_weights
-    monkeypatch.setattr(schnet_md, "schnet_from_weights", other_weights)
+    original = contenders.schnet_from_weights
+    monkeypatch.setattr(contenders, "schnet_from_weights", other_weights)
     with pytest.raises(RuntimeError, match="compare different models"):
         build(Settings(n_replicas=1, n_steps=1))
 
@@ -115,7 +151,14 @@ def test_a_run_writes_results_and_page(tmp_path: Path) -> None:
     results = json.loads(out.read_text())
     assert json.loads(page.with_suffix(".json").read_text()) == results
     timings = results["schnet_md"]["timings"]
-    assert timings[0]["name"] == "torch_geometric" and timings[0]["ratio"] == 1.0
+    assert timings[0]["name"] == TORCH_GEOMETRIC and timings[0]["ratio"] == 1.0
+    summary = results["sampling"]["schnet_aspirin_2"]
+    by_name = {t["name"]: t["cpu_ms"] for t in timings}
+    assert summary["cpu_ms_per_replica_step"] == by_name[WHOLE]
+    # One round: the median of its ratios is the ratio of its times.
+    assert summary["speedup_vs_eager"] == pytest.approx(by_name[EAGER] / by_name[WHOLE])
+    assert summary["overhead_fraction"] == pytest.approx(by_name[WHOLE] / by_name[BARE] - 1.0)
+    assert (page.parent / "images" / "benchmarks.png").read_bytes().startswith(b"\x89PNG")
     for timing in timings:
         assert f"{timing['cpu_ms']:.3f}" in page.read_text()
     assert results["schnet_md"]["versions"]["cpu"] in page.read_text()
