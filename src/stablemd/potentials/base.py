@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stablemd.cell import cells_of, lattice_offsets, volumes
 from stablemd.errors import PotentialError
 from stablemd.potentials.batch import Batch
+from stablemd.potentials.replica_batches import ReplicaBatches
 from stablemd.potentials.split_step import SplitStep
 from stablemd.system import System
 
@@ -92,29 +93,48 @@ class SamplingForm:
 
 
 class EagerSampling(SamplingForm):
-    """The default sampling form: the model itself, differentiated by autograd."""
+    """The default sampling form: the model itself, differentiated by autograd.
+
+    More replicas than fit into memory are evaluated in several batches.
+    """
 
     def __init__(self, potential: Potential, system: System) -> None:
         self._potential = potential
         self._system = system
+        self._batches = ReplicaBatches()
 
     def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        energies, forces = self._potential.energy_and_forces(self._system, positions, cells)
+        def evaluate(x: Tensor, h: Tensor | None) -> tuple[Tensor, ...]:
+            return self._potential.energy_and_forces(self._system, x, h)
+
+        energies, forces = self._batches(evaluate, positions, cells)
         return energies.to(positions.dtype), forces.to(positions.dtype)
 
     def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        energies, forces, stress = self._potential.energy_forces_and_stress(
-            self._system, positions, cells
-        )
+        def evaluate(x: Tensor, h: Tensor | None) -> tuple[Tensor, ...]:
+            assert h is not None
+            return self._potential.energy_forces_and_stress(self._system, x, h)
+
+        energies, forces, stress = self._batches(evaluate, positions, cells)
         dtype = positions.dtype
         return energies.to(dtype), forces.to(dtype), stress.to(dtype)
 
     def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         self._potential.require_local_energies()
-        with torch.no_grad():
-            batch = self._potential.batch(self._system, positions, cells)
+
+        def evaluate(x: Tensor, h: Tensor | None) -> tuple[Tensor, ...]:
+            batch = self._potential.batch(self._system, x, h)
             local = self._potential.local_energies(batch).to(torch.float64)
-        return local.reshape(positions.shape[:2])
+            return (local.reshape(x.shape[:2]),)
+
+        with torch.no_grad():
+            (local,) = self._batches(evaluate, positions, cells)
+        return local
+
+    def for_thread(self) -> EagerSampling:
+        other = copy.copy(self)
+        other._batches = ReplicaBatches()
+        return other
 
 
 class Potential(nn.Module):
