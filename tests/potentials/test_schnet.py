@@ -160,7 +160,7 @@ def test_compiled_form_of_any_shape(
 def test_table_error_falls_with_the_fourth_power(
     ethanol: System, ethanol_positions: Tensor
 ) -> None:
-    """Cubic Hermite interpolation: energies to fourth order in the knot spacing."""
+    """Cubic splines: energies to fourth order in the knot spacing."""
     torch.manual_seed(6)
     model = SchNet()
     exact, _ = model.double().energy_and_forces(ethanol, ethanol_positions)
