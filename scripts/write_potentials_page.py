@@ -34,14 +34,22 @@ def main() -> None:
     parser.add_argument("--page-only", action="store_true", help="measure nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
     if not options.page_only:
         if not DATA.is_dir():
             raise SystemExit(f"{DATA}: the reference data are not at hand")
         for part in options.part or PARTS:
-            results[part] = {"rows": _measure(part), **_where_and_when()}
+            measured = {"rows": _measure(part), **_where_and_when()}
+            results = {**_results(), part: measured}
             RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    PAGE.write_text(page(results), "utf-8")
+    missing = [part for part in PARTS if part not in _results()]
+    if missing:
+        raise SystemExit(f"{RESULTS} is kept; the page needs also: {', '.join(missing)}")
+    PAGE.write_text(page(_results()), "utf-8")
+
+
+def _results() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    return found
 
 
 def _measure(part: str) -> list[dict[str, Any]]:

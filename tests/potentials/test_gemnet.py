@@ -290,41 +290,6 @@ def crystal() -> tuple[System, Tensor]:
     return System.create([8, 1, 6], cell=cell, pbc=True), positions[None]
 
 
-def test_a_repeated_cell_has_the_energy_and_forces_of_its_copies() -> None:
-    """Images, self-image pairs among them, form the triplets that real atoms form."""
-    potential = model()
-    system, positions = crystal()
-    batch = potential.batch(system, positions)
-    assert bool((batch.pairs[0] == batch.pairs[1]).any()), "self-image pairs are meant to be in"
-    energy, forces = potential.energy_and_forces(system, positions)
-    cell = system.cell
-    large = System.create(system.numbers.repeat(8), cell=(cell * 2.0).numpy(), pbc=True)
-    corners = torch.cartesian_prod(*[torch.arange(2.0).double()] * 3) @ cell
-    copies = (positions[0] + corners[:, None]).reshape(1, 24, 3)
-    energy_large, forces_large = potential.energy_and_forces(large, copies)
-    assert float(energy_large) == pytest.approx(8.0 * float(energy), rel=1e-11)
-    torch.testing.assert_close(forces_large, forces.repeat(1, 8, 1), rtol=1e-9, atol=1e-11)
-
-
-def test_stress_is_the_strain_derivative_with_self_images() -> None:
-    potential = model()
-    system, positions = crystal()
-    _, _, stress = potential.energy_forces_and_stress(system, positions)
-    volume = float(torch.linalg.det(system.cell).abs())
-    for i, j in ((0, 0), (1, 2)):
-        strain = torch.zeros(3, 3).double()
-        strain[i, j] += 0.5e-5
-        strain[j, i] += 0.5e-5
-
-        def energy(sign: float, strain: Tensor = strain) -> float:
-            deform = torch.eye(3).double() + sign * strain
-            moved = potential.energy(system, positions @ deform, (system.cell @ deform)[None])
-            return float(moved.detach())
-
-        slope = (energy(1.0) - energy(-1.0)) / 2e-5
-        assert float(stress[0, i, j]) * volume == pytest.approx(slope, rel=1e-6, abs=1e-8)
-
-
 def test_sampling_form_evaluates_replicas_of_a_crystal_independently() -> None:
     """Bit-identical in any company, equal to the model, and frozen when it is made."""
     potential = model()

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_KIND = "pretraining"
 
-MAX_SCALE_FRAMES = 32
-"""Training frames at most on which a network's scale factors are fitted."""
+MAX_SCALE_ATOMS = 2000
+"""Atoms at most, of all frames together, on which a network's scale factors are fitted."""
 
 
 class PretrainSettings(Settings):
@@ -76,7 +76,7 @@ def set_energy_scale(potential: Potential, frames: Frames) -> None:
     """
     _, forces = frames.require_labels()
     potential.set_energy_scale(float(forces.square().mean().sqrt()), fit_atomic_energies(frames))
-    some = frames.select(slice(0, MAX_SCALE_FRAMES))
+    some = frames.select(slice(0, max(1, MAX_SCALE_ATOMS // frames.n_atoms)))
     system = _atoms_of(frames).to(potential.device)
     potential.fit_scale_factors(potential.batch(system, *some.geometry(potential.device)))
 
