@@ -9,7 +9,14 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from torch import Tensor
 
-from stablemd.potentials.neighbours import PairList, find_pairs
+from stablemd.errors import PotentialError
+from stablemd.potentials.neighbour_kernels import (
+    list_pairs_densely,
+    list_pairs_in_bins,
+    list_replica_pairs,
+)
+from stablemd.potentials.neighbours import PairList, _dense_pairs, find_pairs
+from stablemd.potentials.verlet_list import VerletList
 
 PBC = [(True, True, True), (True, True, False), (False, True, False), (False, False, False)]
 
@@ -83,6 +90,69 @@ def test_shifts_belong_to_the_positions_as_given() -> None:
     torch.testing.assert_close(
         lengths[0].sort().values, lengths[1].sort().values, rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("pbc", PBC)
+def test_bins_give_the_dense_list(pbc: tuple[bool, ...]) -> None:
+    """The same rows in the same order, from one bin per direction to many."""
+    rng = np.random.default_rng(17)
+    periodic = np.array(pbc)
+    for scale, cutoff, n_atoms in ((1.0, 2.5, 60), (1.0, 8.0, 12), (4.0, 5.0, 150)):
+        cell = scale * random_cell(rng)
+        x = rng.uniform(-0.3, 1.3, (n_atoms, 3)) @ cell
+        inverse = np.linalg.inv(cell)
+        reach = cutoff * np.linalg.norm(inverse, axis=0) * (1.0 + 1e-9)
+        dense = list_pairs_densely(x, cell, inverse, reach, periodic, cutoff)
+        assert len(dense) >= 15
+        assert np.array_equal(list_pairs_in_bins(x, cell, inverse, reach, periodic, cutoff), dense)
+
+
+def test_the_search_for_accelerators_gives_the_same_list() -> None:
+    rng = np.random.default_rng(23)
+    for pbc in PBC:
+        cell = torch.from_numpy(random_cell(rng))
+        x = torch.from_numpy(rng.uniform(-1.0, 2.0, (8, 3))) @ cell
+        pairs, shifts = _dense_pairs(x, cell, torch.tensor(pbc), 5.0)
+        rows = list_replica_pairs(x.numpy(), cell.numpy(), np.array(pbc), 5.0)
+        assert np.array_equal(torch.cat([pairs.T, shifts], dim=1).numpy(), rows)
+
+
+def test_kept_lists_give_the_pairs_of_fresh_ones() -> None:
+    """Under drift, wrapping, a breathing cell, and a replica that blows up."""
+    rng = np.random.default_rng(5)
+    cells = torch.from_numpy(np.stack([random_cell(rng, 0.3) for _ in range(4)]))
+    x = torch.from_numpy(rng.uniform(0.0, 1.0, (4, 12, 3))) @ cells
+    pbc = torch.tensor([True, True, True])
+    lists = VerletList(pbc, 4.0, 1.0)
+    for step in range(40):
+        x = x + 0.05 * torch.from_numpy(rng.standard_normal(x.shape))
+        if step == 20:
+            x = x - (x @ torch.linalg.inv(cells)).floor() @ cells
+        if step >= 30:
+            factor = 1.0 + 0.01 * torch.from_numpy(rng.standard_normal((4, 3, 3)))
+            cells, x = cells * factor, x
+        if step == 35:
+            x[1, 3] = torch.nan
+        kept, fresh = lists.pairs(x, cells), find_pairs(x, cells, pbc, 4.0)
+        for name in ("pairs", "shifts", "counts"):
+            assert torch.equal(getattr(kept, name), getattr(fresh, name)), (step, name)
+    assert 4 < lists.n_rebuilt < 4 * 40
+
+
+def test_a_list_is_kept_until_an_atom_has_moved_by_half_the_skin() -> None:
+    pbc, cell = torch.tensor([True] * 3), 9.0 * torch.eye(3, dtype=torch.float64)[None]
+    x = torch.tensor([[[0.5, 0.0, 0.0], [4.0, 0.0, 0.0]]], dtype=torch.float64)
+    lists = VerletList(pbc, 3.0, 1.0)
+    lists.pairs(x, cell)
+    for shift, rebuilds in ((0.49, 1), (0.51, 2), (0.51 + 9.0, 3), (0.51, 4)):
+        moved = x.clone()
+        moved[0, 1, 0] += shift
+        lists.pairs(moved, cell)
+        assert lists.n_rebuilt == rebuilds
+    lists.pairs(x, cell)
+    assert len(lists.pairs(x, 1.3 * cell).pairs[0]) == 0 and lists.n_rebuilt == 6
+    with pytest.raises(PotentialError, match="skin"):
+        VerletList(pbc, 3.0, 0.0)
 
 
 def test_a_position_that_is_not_finite_is_in_a_pair() -> None:

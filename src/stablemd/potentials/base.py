@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from stablemd.cell import cells_of, lattice_offsets, volumes
 from stablemd.errors import PotentialError
 from stablemd.potentials.batch import Batch
+from stablemd.potentials.neighbours import PairList
 from stablemd.potentials.replica_batches import ReplicaBatches
 from stablemd.potentials.split_step import SplitStep
+from stablemd.potentials.verlet_list import VerletList
 from stablemd.system import System
+
+SKIN = 0.8
+"""Skin of the pair lists in Å: rebuilt every few dozen steps in a liquid."""
 
 
 class SamplingForm:
@@ -95,25 +100,33 @@ class SamplingForm:
 class EagerSampling(SamplingForm):
     """The default sampling form: the model itself, differentiated by autograd.
 
-    More replicas than fit into memory are evaluated in several batches.
+    More replicas than fit into memory are evaluated in several batches.  Pairs
+    of a periodic system come from lists with a skin on a CPU (built anew in
+    every call where there are several batches), and are searched in every call
+    elsewhere.
     """
 
     def __init__(self, potential: Potential, system: System) -> None:
         self._potential = potential
         self._system = system
         self._batches = ReplicaBatches()
+        keeps = system.is_periodic and potential.device.type == "cpu"
+        self._lists = VerletList(system.pbc, potential.cutoff, SKIN) if keeps else None
 
     def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         def evaluate(x: Tensor, h: Tensor | None) -> tuple[Tensor, ...]:
-            return self._potential.energy_and_forces(self._system, x, h)
+            energies, forces = self._potential.batch_energy_and_forces(self._batch(x, h))
+            return energies, forces.reshape(x.shape)
 
         energies, forces = self._batches(evaluate, positions, cells)
         return energies.to(positions.dtype), forces.to(positions.dtype)
 
     def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def evaluate(x: Tensor, h: Tensor | None) -> tuple[Tensor, ...]:
-            assert h is not None
-            return self._potential.energy_forces_and_stress(self._system, x, h)
+            energies, forces, stress = self._potential.batch_energy_forces_and_stress(
+                self._batch(x, h)
+            )
+            return energies, forces.reshape(x.shape), stress
 
         energies, forces, stress = self._batches(evaluate, positions, cells)
         dtype = positions.dtype
@@ -123,8 +136,7 @@ class EagerSampling(SamplingForm):
         self._potential.require_local_energies()
 
         def evaluate(x: Tensor, h: Tensor | None) -> tuple[Tensor, ...]:
-            batch = self._potential.batch(self._system, x, h)
-            local = self._potential.local_energies(batch).to(torch.float64)
+            local = self._potential.local_energies(self._batch(x, h)).to(torch.float64)
             return (local.reshape(x.shape[:2]),)
 
         with torch.no_grad():
@@ -134,7 +146,11 @@ class EagerSampling(SamplingForm):
     def for_thread(self) -> EagerSampling:
         other = copy.copy(self)
         other._batches = ReplicaBatches()
+        other._lists = None if self._lists is None else self._lists.like()
         return other
+
+    def _batch(self, positions: Tensor, cells: Tensor | None) -> Batch:
+        return self._potential.batch(self._system, positions, cells, self._lists)
 
 
 class Potential(nn.Module):
@@ -198,19 +214,36 @@ class Potential(nn.Module):
         stress = virial / volumes(batch.cells.detach())[:, None, None]
         return (energy if create_graph else energy.detach()), -gradient, stress
 
-    def batch(self, system: System, positions: Tensor, cells: Tensor | None = None) -> Batch:
+    def batch(
+        self,
+        system: System,
+        positions: Tensor,
+        cells: Tensor | None = None,
+        lists: VerletList | None = None,
+    ) -> Batch:
         """R replicas of one system as a batch in this potential's precision.
 
         Atoms of a periodic system stand in the home cell there, so that single
         precision is as good after a long diffusion as before.
+
+        Args:
+            system: the atoms.
+            positions: Å, (R, N, 3).
+            cells: Å, (R, 3, 3); the system's cell by default.
+            lists: where pairs of a periodic system are kept between calls.
         """
-        if system.is_periodic:
-            boxes = cells_of(system.cell, len(positions), cells).to(positions)
-            positions = positions - lattice_offsets(positions, boxes, system.pbc) @ boxes
-            return Batch.replicas(
-                system, positions.to(self.dtype), self.cutoff, boxes.to(self.dtype)
-            )
-        return Batch.replicas(system, positions.to(self.dtype), self.cutoff)
+        if not system.is_periodic:
+            return Batch.replicas(system, positions.to(self.dtype), self.cutoff)
+        boxes = cells_of(system.cell, len(positions), cells).to(positions)
+        offsets = lattice_offsets(positions, boxes, system.pbc)
+        found = None
+        if lists is not None:
+            pairs, shifts, counts = lists.pairs(positions, boxes)
+            turns = offsets.reshape(-1, 3).long()
+            assert shifts is not None
+            found = PairList(pairs, shifts + turns[pairs[1]] - turns[pairs[0]], counts)
+        home = (positions - offsets @ boxes).to(self.dtype)
+        return Batch.replicas(system, home, self.cutoff, boxes.to(self.dtype), found)
 
     def energy(self, system: System, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """Total energies (R,) in eV of positions (R, N, 3) in Å, with graph.

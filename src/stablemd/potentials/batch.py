@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stablemd.cell import cells_of
 from stablemd.errors import SystemDefinitionError
-from stablemd.potentials.neighbours import find_pairs
+from stablemd.potentials.neighbours import PairList, find_pairs
 from stablemd.system import System
 
 COMPLETE_LIST_MAX_ATOMS = 48
@@ -46,7 +46,12 @@ class Batch:
 
     @classmethod
     def replicas(
-        cls, system: System, positions: Tensor, cutoff: float, cells: Tensor | None = None
+        cls,
+        system: System,
+        positions: Tensor,
+        cutoff: float,
+        cells: Tensor | None = None,
+        found: PairList | None = None,
     ) -> Batch:
         """R replicas of one system.
 
@@ -56,6 +61,7 @@ class Batch:
             cutoff: longest pair in Å; with a cell it may be longer than the cell.
             cells: (R, 3, 3) in Å; the system's cell by default.  Ignored for a
                 system that is not periodic.
+            found: the pairs of a periodic system, where they are known already.
 
         Raises:
             SystemDefinitionError: a shape does not fit.
@@ -70,7 +76,7 @@ class Batch:
         boxes = shifts = None
         if system.is_periodic:
             boxes = cells_of(system.cell, n_replicas, cells).to(positions)
-            pairs, shifts, _ = find_pairs(positions, boxes, system.pbc, cutoff)
+            pairs, shifts, _ = found or find_pairs(positions, boxes, system.pbc, cutoff)
         elif system.n_atoms <= COMPLETE_LIST_MAX_ATOMS:
             pairs = _complete_pairs(system.n_atoms, n_replicas, device)
         else:

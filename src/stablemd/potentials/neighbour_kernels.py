@@ -1,4 +1,8 @@
-"""Compiled search for the pairs of one replica: every pair with every image in reach."""
+"""Compiled searches for the pairs of one replica.
+
+Both searches give the same rows (i, j, shift) in the same order: by i, j and
+shift, i <= j, an atom and its own image once for the two opposite ones.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,31 @@ from typing import Any
 import numba
 import numpy as np
 
+DENSE_MAX_ATOMS = 400
+"""Up to this many atoms every pair is tested; beyond, atoms are sorted into bins."""
+
+ROUNDING = 1e-9
+"""Relative margin of image ranges and bins against rounding; distances decide."""
+
 
 @numba.njit(cache=True, nogil=True)
-def list_replica_pairs(x: Any, cell: Any, pbc: Any, reach: Any, cutoff: float) -> Any:
-    """Half list of one replica, rows (i, j, shift), ordered.
+def _append(table: Any, count: int, i: int, j: int, a: int, b: int, c: int) -> Any:
+    """The table with one more row, in larger memory where it was full."""
+    if count == table.shape[0]:
+        larger = np.empty((2 * count, 5), dtype=np.int32)
+        larger[:count] = table
+        table = larger
+    table[count, 0] = i
+    table[count, 1] = j
+    table[count, 2] = a
+    table[count, 3] = b
+    table[count, 4] = c
+    return table
+
+
+@numba.njit(cache=True, nogil=True)
+def list_pairs_densely(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cutoff: float) -> Any:
+    """Half list of one replica from all pairs of atoms, rows (P, 5) int32.
 
     The fractional difference f of two atoms leaves, along each periodic vector,
     only the shifts n with |f + n| <= cutoff / height: one candidate where the
@@ -19,18 +44,14 @@ def list_replica_pairs(x: Any, cell: Any, pbc: Any, reach: Any, cutoff: float) -
     Args:
         x: (N, 3) float64, Å.
         cell: (3, 3) float64 rows in Å.
+        inverse: of the cell.
+        reach: cutoff over height along each vector, (3,), with a margin against rounding.
         pbc: (3,) bool.
-        reach: cutoff over height along each vector, (3,) float64.
         cutoff: Å.
-
-    Returns:
-        (P, 5) int64.
     """
     n = x.shape[0]
-    inverse = np.linalg.inv(cell)
     limit = cutoff * cutoff
-    capacity = max(64, 8 * n)
-    table = np.empty((capacity, 5), dtype=np.int64)
+    table = np.empty((max(64, 8 * n), 5), dtype=np.int32)
     count = 0
     low = np.zeros(3, dtype=np.int64)
     high = np.zeros(3, dtype=np.int64)
@@ -47,21 +68,167 @@ def list_replica_pairs(x: Any, cell: Any, pbc: Any, reach: Any, cutoff: float) -
             for a in range(low[0], high[0] + 1):
                 for b in range(low[1], high[1] + 1):
                     for c in range(low[2], high[2] + 1):
-                        if i == j and (a < 0 or (a == 0 and (b < 0 or (b == 0 and c <= 0)))):
+                        if i == j and not _leads(a, b, c):
                             continue
                         v0 = d0 + a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
                         v1 = d1 + a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
                         v2 = d2 + a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
                         if v0 * v0 + v1 * v1 + v2 * v2 < limit:
-                            if count == capacity:
-                                capacity *= 2
-                                larger = np.empty((capacity, 5), dtype=np.int64)
-                                larger[:count] = table[:count]
-                                table = larger
-                            table[count, 0] = i
-                            table[count, 1] = j
-                            table[count, 2] = a
-                            table[count, 3] = b
-                            table[count, 4] = c
+                            table = _append(table, count, i, j, a, b, c)
                             count += 1
     return table[:count].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _leads(a: int, b: int, c: int) -> bool:
+    """Whether a shift is the one of the two opposite ones that is listed."""
+    return a > 0 or (a == 0 and (b > 0 or (b == 0 and c > 0)))
+
+
+@numba.njit(cache=True, nogil=True)
+def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cutoff: float) -> Any:
+    """``list_pairs_densely`` in a time that is linear in the number of atoms.
+
+    Atoms are sorted into bins of about the cutoff along each cell vector; bins
+    are visited with their images, so that a cell of one bin is as good as any.
+    """
+    n = x.shape[0]
+    fractions = np.zeros((n, 3))
+    for i in range(n):
+        for k in range(3):
+            for c in range(3):
+                fractions[i, k] += x[i, c] * inverse[c, k]
+    turns = np.zeros((n, 3), dtype=np.int64)
+    origin = np.zeros(3)
+    n_bins = np.ones(3, dtype=np.int64)
+    widths = np.ones(3)
+    spans = np.zeros(3, dtype=np.int64)
+    for k in range(3):
+        if pbc[k]:
+            for i in range(n):
+                turns[i, k] = np.int64(np.floor(fractions[i, k]))
+            length = 1.0
+        else:
+            origin[k] = last = fractions[0, k]
+            for i in range(n):
+                origin[k] = min(origin[k], fractions[i, k])
+                last = max(last, fractions[i, k])
+            length = max(last - origin[k], 1e-12) * (1.0 + ROUNDING)
+        n_bins[k] = max(1, min(64, int(length / reach[k])))
+        widths[k] = length / n_bins[k]
+        spans[k] = np.int64(np.ceil(reach[k] / widths[k]))
+    bins = np.empty((n, 3), dtype=np.int64)
+    flat = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        for k in range(3):
+            inside = np.int64((fractions[i, k] - turns[i, k] - origin[k]) / widths[k])
+            bins[i, k] = min(max(inside, 0), n_bins[k] - 1)
+        flat[i] = (bins[i, 0] * n_bins[1] + bins[i, 1]) * n_bins[2] + bins[i, 2]
+    begin = np.zeros(n_bins[0] * n_bins[1] * n_bins[2] + 1, dtype=np.int64)
+    for i in range(n):
+        begin[flat[i] + 1] += 1
+    for b in range(1, len(begin)):
+        begin[b] += begin[b - 1]
+    order = np.empty(n, dtype=np.int64)
+    filled = begin.copy()
+    for i in range(n):
+        order[filled[flat[i]]] = i
+        filled[flat[i]] += 1
+    home = x.copy()
+    for i in range(n):
+        for k in range(3):
+            for c in range(3):
+                home[i, c] -= turns[i, k] * cell[k, c]
+    limit = cutoff * cutoff
+    table = np.empty((max(64, 64 * n), 5), dtype=np.int32)
+    count = 0
+    at = np.empty(3, dtype=np.int64)
+    image = np.zeros(3, dtype=np.int64)
+    for i in range(n):
+        first = count
+        for o0 in range(-spans[0], spans[0] + 1):
+            for o1 in range(-spans[1], spans[1] + 1):
+                for o2 in range(-spans[2], spans[2] + 1):
+                    at[0], at[1], at[2] = bins[i, 0] + o0, bins[i, 1] + o1, bins[i, 2] + o2
+                    outside = False
+                    for k in range(3):
+                        image[k] = at[k] // n_bins[k]
+                        if image[k] != 0 and not pbc[k]:
+                            outside = True
+                        at[k] -= image[k] * n_bins[k]
+                    if outside:
+                        continue
+                    cell_index = (at[0] * n_bins[1] + at[1]) * n_bins[2] + at[2]
+                    for q in range(begin[cell_index], begin[cell_index + 1]):
+                        j = order[q]
+                        if j < i:
+                            continue
+                        d2 = 0.0
+                        for c in range(3):
+                            d = home[j, c] - home[i, c]
+                            for k in range(3):
+                                d += image[k] * cell[k, c]
+                            d2 += d * d
+                        if d2 < limit:
+                            s0 = image[0] - turns[j, 0] + turns[i, 0]
+                            s1 = image[1] - turns[j, 1] + turns[i, 1]
+                            s2 = image[2] - turns[j, 2] + turns[i, 2]
+                            if j > i or _leads(s0, s1, s2):
+                                table = _append(table, count, i, j, s0, s1, s2)
+                                count += 1
+        _sort_rows(table, first, count)
+    return table[:count].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_rows(table: Any, first: int, end: int) -> None:
+    """Order the rows of one atom i by j and shift, in place (they are few)."""
+    row = np.empty(5, dtype=table.dtype)
+    for p in range(first + 1, end):
+        row[:] = table[p]
+        q = p - 1
+        while q >= first and _before(row, table[q]):
+            table[q + 1] = table[q]
+            q -= 1
+        table[q + 1] = row
+
+
+@numba.njit(cache=True, nogil=True)
+def _before(row: Any, other: Any) -> bool:
+    for k in range(1, 5):
+        if row[k] != other[k]:
+            return bool(row[k] < other[k])
+    return False
+
+
+def list_replica_pairs(x: Any, cell: Any, pbc: Any, cutoff: float) -> Any:
+    """Half list of one replica by the search that suits its size, rows (P, 5) int32."""
+    inverse = np.linalg.inv(cell)
+    reach = cutoff * np.sqrt((inverse**2).sum(axis=0)) * (1.0 + ROUNDING)
+    search = list_pairs_densely if len(x) <= DENSE_MAX_ATOMS else list_pairs_in_bins
+    return search(x, cell, inverse, reach, pbc, cutoff)
+
+
+@numba.njit(cache=True, nogil=True)
+def farthest_moves(x: Any, x_listed: Any, change: Any, out: Any) -> None:
+    """Largest distance of an atom from where the cell's deformation alone has taken it.
+
+    Args:
+        x: (R, N, 3) float64, Å.
+        x_listed: positions at an earlier time, (R, N, 3).
+        change: deformation of the cell since then, (R, 3, 3).
+        out: receives the distances, (R,); infinite where one is not finite.
+    """
+    for r in range(x.shape[0]):
+        largest = 0.0
+        for i in range(x.shape[1]):
+            u2 = 0.0
+            for c in range(3):
+                u = x[r, i, c]
+                for k in range(3):
+                    u -= x_listed[r, i, k] * change[r, k, c]
+                u2 += u * u
+            if not u2 < np.inf:
+                u2 = np.inf
+            largest = max(largest, u2)
+        out[r] = np.sqrt(largest)

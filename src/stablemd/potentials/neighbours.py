@@ -72,26 +72,24 @@ def _replica_pairs(
             torch.zeros(1, 3, dtype=torch.int64, device=x.device),
         )
     h = torch.eye(3, dtype=x.dtype, device=x.device) if cell is None else cell
-    reach = cutoff / heights(h) * (1.0 + MARGIN)
     periodic = torch.zeros(3, dtype=torch.bool) if cell is None else pbc.cpu()
     if x.device.type == "cpu":
         listed = list_replica_pairs(
-            x.contiguous().numpy(), h.contiguous().numpy(), periodic.numpy(), reach.numpy(), cutoff
+            x.contiguous().numpy(), h.contiguous().numpy(), periodic.numpy(), cutoff
         )
-        table = torch.from_numpy(listed)
+        table = torch.from_numpy(listed).long()
         return table[:, :2].T.contiguous(), table[:, 2:].contiguous()
-    return _dense_pairs(x, h, periodic, reach, cutoff)
+    return _dense_pairs(x, h, periodic, cutoff)
 
 
-def _dense_pairs(
-    x: Tensor, h: Tensor, pbc: Tensor, reach: Tensor, cutoff: float
-) -> tuple[Tensor, Tensor]:
+def _dense_pairs(x: Tensor, h: Tensor, pbc: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     """Every pair with every image in reach, tested at once; for accelerators."""
     n = len(x)
     i, j = torch.triu_indices(n, n, device=x.device)
     difference = x[j] - x[i]
     fractions = difference @ torch.linalg.inv(h)
     nearest = -fractions.round() * pbc.to(fractions)
+    reach = cutoff / heights(h) * (1.0 + MARGIN)
     extra = [int(r) + 1 if p else 0 for r, p in zip(reach.tolist(), pbc.tolist(), strict=True)]
     grids = [torch.arange(-k, k + 1, device=x.device, dtype=x.dtype) for k in extra]
     kept = []

@@ -63,13 +63,22 @@ def pack_model(potential: SchNet, system: System, n_knots: int) -> tuple[Any, ..
     )
 
 
-def make_workspace(potential: SchNet, system: System) -> tuple[np.ndarray, ...]:
-    """Scratch arrays for one block of replicas, in the order the kernel unpacks them."""
+def make_workspace(
+    potential: SchNet, system: System, n_pairs: int | None = None
+) -> tuple[np.ndarray, ...]:
+    """Scratch arrays for one block of replicas, in the order the kernel unpacks them.
+
+    Args:
+        potential: the model.
+        system: the atoms.
+        n_pairs: room for the pairs of one replica; all pairs of atoms by default.
+    """
     n, k = system.n_atoms, len(potential.interactions)
     features = _whole_vectors(potential.embedding.weight.shape[1])
     filters = _whole_vectors(potential.blocks[0].project_in.weight.shape[0])
     half = _whole_vectors(potential.readout_hidden.weight.shape[0])
-    n_pairs = n * (n - 1) // 2
+    if n_pairs is None:
+        n_pairs = n * (n - 1) // 2
     widest = max(features, filters)
     per_replica = 4 * n * ((k + 1) * features + k * filters + 3 * widest + 2 * half) + 32 * n_pairs
     b = max(1, min(_MAX_BLOCK, _BLOCK_BYTES // per_replica))

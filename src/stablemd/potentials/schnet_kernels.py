@@ -56,6 +56,24 @@ def evaluate_block(
         forces: receives the forces, (B, N, 3) float64, eV/Å.
         local: receives the network's atomic energies, (B, N) float64, unscaled.
     """
+    counts, pairs, knots, geometry = work[:4]
+    cutoff, inverse_spacing = model[16], model[17]
+    n = positions.shape[1]
+    for r in range(positions.shape[0]):
+        counts[r] = find_pairs(
+            positions[r], r * n, cutoff, inverse_spacing, pairs[r], knots[r], geometry[r]
+        )
+    evaluate_found_pairs(positions, model, work, energies, forces, local)
+
+
+@numba.njit(fastmath=FAST)
+def evaluate_found_pairs(
+    positions: Any, model: Any, work: Any, energies: Any, forces: Any, local: Any
+) -> None:
+    """``evaluate_block`` with counts, pairs, knots and geometry in the workspace already.
+
+    An atom may be in a pair with itself, as with its own periodic image.
+    """
     (
         embedded,
         projected,
@@ -73,7 +91,7 @@ def evaluate_block(
         b_hidden,
         w_energy,
         b_energy,
-        cutoff,
+        _,
         inverse_spacing,
         scale,
         shift,
@@ -86,9 +104,6 @@ def evaluate_block(
     h, m, g, u = h_all[:rows], m_all[:rows], g_all[:rows], u_all[:rows]
     v, y = v_all[:rows], y_all[:rows]
     for r in range(n_block):
-        counts[r] = find_pairs(
-            positions[r], r * n, cutoff, inverse_spacing, pairs[r], knots[r], geometry[r]
-        )
         copy_into(embedded, h, r * n)
     for k in range(n_interactions):
         x, slopes, table = x_all[k, :rows], slopes_all[k, :rows], tables[k]

@@ -13,6 +13,7 @@ from torch import Tensor
 from stablemd.potentials.base import SamplingForm
 from stablemd.potentials.schnet_arrays import copy_workspace, make_workspace, pack_model
 from stablemd.potentials.schnet_kernels import advance_replicas, evaluate_replicas
+from stablemd.potentials.schnet_periodic import PeriodicSchNetSampling
 from stablemd.potentials.split_step import SplitStep
 from stablemd.system import System
 
@@ -113,33 +114,32 @@ class SchNetSampling(SamplingForm):
 
 def build_sampling_form(
     potential: SchNet, system: System, reference: Tensor | None = None
-) -> SchNetSampling | None:
+) -> SamplingForm | None:
     """The compiled form with the smallest table that meets the error bounds.
 
     Args:
         potential: the model.
-        system: the molecule.
+        system: the atoms.
         reference: structures (n, N, 3) in Å on which the table's error is
             measured; without them the size is the one that suffices for common models.
 
     Returns:
         None, with the reason logged, where the compiled form does not apply.
     """
-    if potential.device.type != "cpu" or potential.dtype != torch.float32 or system.is_periodic:
+    if potential.device.type != "cpu" or potential.dtype != torch.float32:
         logger.info(
-            "SchNet sampling: eager form (%s on %s, periodic: %s; the compiled form needs "
-            "float32 on cpu and an isolated molecule)",
+            "SchNet sampling: eager form (%s on %s; the compiled form needs float32 on cpu)",
             potential.dtype,
             potential.device,
-            system.is_periodic,
         )
         return None
+    compiled = PeriodicSchNetSampling if system.is_periodic else SchNetSampling
     if reference is None:
-        return SchNetSampling(potential, system)
+        return compiled(potential, system)
     exact_energies, exact_forces = potential.energy_and_forces(system, reference)
     force_error = energy_error = float("nan")
     for n_knots in KNOT_COUNTS:
-        form = SchNetSampling(potential, system, n_knots)
+        form = compiled(potential, system, n_knots)
         energies, forces = form(reference)
         force_error = float((forces - exact_forces).abs().max())
         energy_error = float((energies - exact_energies).abs().max()) / system.n_atoms
