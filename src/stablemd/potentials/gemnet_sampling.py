@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stablemd.potentials.base import EagerSampling
 from stablemd.potentials.batch import COMPLETE_LIST_MAX_ATOMS
+from stablemd.potentials.verlet_list import VerletList
 from stablemd.system import System
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ class GemNetSampling(EagerSampling):
         super().__init__(copy.deepcopy(potential).requires_grad_(False), system)
         large = system.is_periodic or system.n_atoms > COMPLETE_LIST_MAX_ATOMS
         self.replica_independent = large and potential.device.type == "cpu"
+        self._lists_of: list[VerletList] = []
+
+    def for_thread(self) -> GemNetSampling:
+        other = super().for_thread()
+        assert isinstance(other, GemNetSampling)
+        other._lists_of = []
+        return other
 
     def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         evaluate = super().__call__
@@ -53,9 +61,14 @@ class GemNetSampling(EagerSampling):
 
     def _parts(
         self, positions: Tensor, cells: Tensor | None
-    ) -> Iterable[tuple[Tensor, Tensor | None]]:
-        """What is evaluated in one go: all replicas, or one after the other."""
-        if not self.replica_independent or len(positions) < 2:
-            return [(positions, cells)]
-        boxes = [None] * len(positions) if cells is None else cells.split(1)
-        return zip(positions.split(1), boxes, strict=True)
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """What is evaluated in one go: all replicas, or each with its own list of pairs."""
+        if not self.replica_independent:
+            yield positions, cells
+            return
+        for r in range(len(positions)):
+            if self._lists is not None:
+                if r == len(self._lists_of):
+                    self._lists_of.append(self._lists.like())
+                self._lists = self._lists_of[r]
+            yield positions[r : r + 1], None if cells is None else cells[r : r + 1]
