@@ -1,4 +1,5 @@
-"""The command line: ``stablemd demo | pretrain | train | evaluate | simulate | report | info``.
+"""The command line: ``stablemd demo | pretrain | train | evaluate | simulate | report |
+info | data``.
 
 Commands are one file each in ``stablemd.commands``; they import PyTorch only when
 they run, so that help is there at once.
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from stablemd.commands.data import data
 from stablemd.commands.demo import demo
 from stablemd.commands.evaluate import evaluate
 from stablemd.commands.info import info
@@ -30,6 +32,7 @@ app = typer.Typer(
 )
 for _command in (demo, pretrain, train, evaluate, simulate, report, info):
     app.command(no_args_is_help=_command in (pretrain, train, evaluate, simulate, report))(_command)
+app.add_typer(data)
 
 
 def _print_version(wanted: bool) -> None:

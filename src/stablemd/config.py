@@ -25,6 +25,7 @@ from stablemd.data.topology import BOND_TOLERANCE
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.md.settings import DynamicsSettings
 from stablemd.potentials import POTENTIALS
+from stablemd.potentials.adapters import FORMATS, PATHLESS
 from stablemd.settings import Settings
 from stablemd.training.pretrain import PretrainSettings
 from stablemd.training.stable_settings import StableSettings
@@ -88,6 +89,20 @@ class DataSettings(Settings):
     reference_keys: dict[FieldName, str] | None = Field(None, description="of that file")
 
 
+class TermSettings(Settings):
+    """A potential that is added to the model, such as a repulsion at short distance."""
+
+    name: str = Field(description="zbl, lennard_jones, harmonic_bonds or an architecture")
+    hyperparameters: dict[str, Any] = Field(
+        default_factory=dict, description="its arguments; trainable: false freezes a classical term"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _known_potential(name)
+
+
 class PotentialSettings(Settings):
     """Which architecture, or which trained model to start from."""
 
@@ -96,16 +111,48 @@ class PotentialSettings(Settings):
         None,
         description="trained model that training starts from; null: the run's own pretrained.pt",
     )
+    format: str | None = Field(
+        None,
+        description="package whose model it is: ase, graph-pes, mace, nequip or torch-sim; null: "
+        "from the file's suffix (.model, .nequip.zip, .ckpt, .graph-pes.pt), else stablemd's own. "
+        "Reading other packages' files runs code in them. ase and torch-sim need no path",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="of that package's reader, e.g. {head: name} for a MACE with several heads",
+    )
+    preset: str | None = Field(
+        None, description="named hyper-parameters of a fresh model, e.g. paper for nequip"
+    )
     hyperparameters: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the architecture, for a fresh model"
+    )
+    terms: tuple[TermSettings, ...] = Field(
+        (), description="potentials added to a fresh model; not with other packages' formats"
     )
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in POTENTIALS:
-            raise ValueError(f"choose one of {', '.join(sorted(POTENTIALS))}")
-        return name
+        return _known_potential(name)
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        if value is not None and value not in FORMATS:
+            raise ValueError(f"choose one of {', '.join(sorted(FORMATS))}, or null")
+        return value
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Hyper-parameters with the preset among them."""
+        preset = {} if self.preset is None else {"preset": self.preset}
+        return preset | self.hyperparameters
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a trained model is named, so that there is nothing to pretrain."""
+        return self.path is not None or self.format in PATHLESS
 
 
 class SimulationSettings(Settings):
@@ -167,7 +214,11 @@ class RunConfig(Settings):
             config = cls.model_validate(filled)
         except ValidationError as error:
             raise config_error(cls, error, filled, source) from error
-        check_hyperparameters(config.potential.name, config.potential.hyperparameters, source)
+        if not config.potential.has_model:
+            check_hyperparameters(config.potential.name, config.potential.arguments, source)
+        for index, term in enumerate(config.potential.terms):
+            place = f"potential.terms.{index}.hyperparameters"
+            check_hyperparameters(term.name, term.hyperparameters, source, place)
         check_combinations(config, source)
         return config
 
@@ -175,6 +226,12 @@ class RunConfig(Settings):
         """Nested plain values with every default spelt out, as config.yaml holds them."""
         values: dict[str, Any] = self.model_dump(mode="json")
         return values
+
+
+def _known_potential(name: str) -> str:
+    if name not in POTENTIALS:
+        raise ValueError(f"choose one of {', '.join(sorted(POTENTIALS))}")
+    return name
 
 
 def _share(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,18 +12,26 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from stablemd.config_errors import as_error, config_error
 from stablemd.errors import ConfigError, PotentialError
 from stablemd.potentials import POTENTIALS, make_potential
+from stablemd.potentials.adapters import PATHLESS, format_of
+from stablemd.potentials.adapters.base import AdaptedPotential
 
 if TYPE_CHECKING:
     from stablemd.config import RunConfig
 
 
-def check_hyperparameters(name: str, hyperparameters: Mapping[str, Any], source: str) -> None:
+def check_hyperparameters(
+    name: str,
+    hyperparameters: Mapping[str, Any],
+    source: str,
+    place: str = "potential.hyperparameters",
+) -> None:
     """Check hyper-parameters against the architecture's constructor, names, types and ranges.
 
     Raises:
-        ConfigError: naming the key under ``potential.hyperparameters``.
+        ConfigError: naming the key under ``place``.
+        MissingDependencyError: the architecture is of a package that is not there.
     """
-    prefix = "potential.hyperparameters."
+    prefix = f"{place}."
     model = hyperparameter_model(name)
     try:
         values = model.model_validate(dict(hyperparameters)).model_dump(exclude_unset=True)
@@ -62,6 +70,7 @@ def check_combinations(config: RunConfig, source: str) -> None:
 
 def _contradictions(config: RunConfig) -> Iterator[str]:
     yield from _of_data(config)
+    yield from _of_potential(config)
     yield from _of_device(config.device)
     stable, evaluation = config.stable, config.evaluation
     if stable.target_failed >= stable.max_failed:
@@ -101,6 +110,31 @@ def _of_data(config: RunConfig) -> Iterator[str]:
         for key in ("reference_energy_unit", "reference_length_unit", "reference_keys"):
             if getattr(data, key) is not None:
                 yield f"data.{key} is set, but data.reference is not; it belongs to that file"
+
+
+def _of_potential(config: RunConfig) -> Iterator[str]:
+    potential = config.potential
+    if potential.format in PATHLESS and potential.path is not None:
+        yield (
+            f"potential.path is {potential.path}; expected null with potential.format = "
+            f"{potential.format}, whose models get their files under potential.options"
+        )
+    outside = potential.format or (potential.path and format_of(potential.path))
+    if potential.options and not outside:
+        yield (
+            "potential.options are set, but the model is not of another package; expected {}, or "
+            "a potential.format"
+        )
+    if potential.terms and (outside or potential.has_model):
+        yield (
+            "potential.terms are set with a trained model; expected [], since its file has no "
+            "place for them: add a term to a fresh model, or in Python (model + ZBL())"
+        )
+    if potential.terms and issubclass(POTENTIALS[potential.name], AdaptedPotential):
+        yield (
+            f"potential.terms are set with {potential.name}, which is saved in its package's own "
+            "format; expected []"
+        )
 
 
 def _of_device(name: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ import yaml
 from stablemd.atomic import write_atomic
 from stablemd.errors import CheckpointError, ConfigError
 from stablemd.jsonl import JsonlLog
-from stablemd.stages import PRETRAIN, SIMULATE, STAGES, TRAIN, Stage, files_of
+from stablemd.stages import PRETRAIN, SIMULATE, STAGES, TRAIN, Stage, files_of, model_files
 from stablemd.strict_json import plain, write_json
 from stablemd.versions import collect_versions
 
@@ -30,7 +30,8 @@ class RunDirectory:
         status.json      which commands ran here, whether they finished, and when
         log.jsonl        one JSON object per epoch or phase
         pretrained.pt    the model after pretraining
-        start.pt, stable.pt, control.pt    the models of StABlE Training
+        start.pt, stable.pt, control.pt    the models of StABlE Training; models of other
+                         packages keep their suffix, e.g. stable.model
         metrics.json     the numbers of the evaluation
         report.html      the page of the evaluation; report.json: its content
         checkpoints/     whole-run checkpoints
@@ -90,8 +91,20 @@ class RunDirectory:
         return self.checkpoints / f"{name}.pt"
 
     def model(self, name: str) -> Path:
-        """Path of a model by name, e.g. ``"pretrained"`` -> ``pretrained.pt``."""
-        return self.path / f"{name}.pt"
+        """Path of a model by name, e.g. ``"pretrained"`` -> ``pretrained.pt``.
+
+        The one that is there, whose suffix says its format; this package's if there is none.
+        """
+        found = [path for n in model_files(name) if (path := self.path / n).is_file()]
+        return found[0] if found else self.path / f"{name}.pt"
+
+    def new_model(self, name: str, suffix: str) -> Path:
+        """Where a model of a format goes; files of the same name in others are removed."""
+        target = self.path / f"{name}{suffix}"
+        for other in model_files(name):
+            if other != target.name:
+                (self.path / other).unlink(missing_ok=True)
+        return target
 
     @property
     def is_run(self) -> bool:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MODEL_SUFFIXES = (".pt", ".model", ".nequip.zip", ".ckpt", ".graph-pes.pt")
+"""Ends of the names of model files: this package's, and those of outside packages."""
+
+
+def model_files(*names: str) -> tuple[str, ...]:
+    """The names under which models may stand in a run directory."""
+    return tuple(name + suffix for name in names for suffix in MODEL_SUFFIXES)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -29,14 +37,25 @@ class Stage:
 
 PRETRAIN = Stage(
     "pretrain",
-    ("pretrained.pt", "checkpoints/pretrain.pt", "tensorboard/pretrain"),
-    ("data", "potential.name", "potential.hyperparameters", "pretrain"),
+    (*model_files("pretrained"), "checkpoints/pretrain.pt", "tensorboard/pretrain"),
+    (
+        "data",
+        "potential.name",
+        "potential.preset",
+        "potential.hyperparameters",
+        "potential.terms",
+        "pretrain",
+    ),
     ("pretrain.max_epochs", "pretrain.max_minutes", "pretrain.early_stopping"),
     ("train", "evaluate"),
 )
 TRAIN = Stage(
     "train",
-    ("start.pt", "stable.pt", "control.pt", "checkpoints/stable.pt", "tensorboard/train"),
+    (
+        *model_files("start", "stable", "control"),
+        "checkpoints/stable.pt",
+        "tensorboard/train",
+    ),
     ("data", "potential", "stable", "control"),
     ("stable.max_cycles", "stable.max_minutes"),
     ("evaluate",),

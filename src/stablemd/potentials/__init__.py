@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from stablemd.errors import PotentialError
+from stablemd.potentials.adapters.nequip import NequIP
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
+from stablemd.potentials.classical import ZBL, HarmonicBonds, LennardJones
+from stablemd.potentials.composition import SumPotential
+from stablemd.potentials.function import FunctionPotential
 from stablemd.potentials.gemnet_t import GemNetT
 from stablemd.potentials.schnet import SchNet
 
 POTENTIALS: dict[str, type[Potential]] = {
     "gemnet_t": GemNetT,
+    "harmonic_bonds": HarmonicBonds,
+    "lennard_jones": LennardJones,
+    "nequip": NequIP,
     "schnet": SchNet,
+    "zbl": ZBL,
 }
-"""Architectures by the name used in configurations and files."""
+"""Architectures and classical terms by the name used in configurations and files."""
 
 
 def make_potential(name: str, **hyperparameters: Any) -> Potential:
@@ -33,10 +41,16 @@ def make_potential(name: str, **hyperparameters: Any) -> Potential:
 
 __all__ = [
     "POTENTIALS",
+    "ZBL",
     "Batch",
+    "FunctionPotential",
     "GemNetT",
+    "HarmonicBonds",
+    "LennardJones",
+    "NequIP",
     "Potential",
     "SamplingForm",
     "SchNet",
+    "SumPotential",
     "make_potential",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -159,11 +159,13 @@ class Potential(nn.Module):
     Attributes:
         cutoff: interaction range of one atomic energy's pair list in Å.
         hyperparameters: constructor arguments that rebuild this potential.
+        file_suffix: how the name of its file ends.
         has_local_energies: False for a potential that only knows total
             energies; it then overrides ``batch_energy`` instead.
     """
 
-    has_local_energies: ClassVar[bool] = True
+    has_local_energies: bool = True
+    file_suffix: str = ".pt"
     cutoff: float = float("inf")
     hyperparameters: dict[str, Any]
 
@@ -187,7 +189,7 @@ class Potential(nn.Module):
         with torch.enable_grad():
             positions = batch.positions.detach().requires_grad_(True)
             energy = self.batch_energy(batch.with_positions(positions))
-            (gradient,) = torch.autograd.grad(energy.sum(), positions, create_graph=create_graph)
+            (gradient,) = _gradients(energy, (positions,), create_graph)
         return (energy if create_graph else energy.detach()), -gradient
 
     def batch_energy_forces_and_stress(
@@ -207,9 +209,7 @@ class Potential(nn.Module):
             strain = positions.new_zeros(batch.n_structures, 3, 3).requires_grad_(True)
             symmetric = 0.5 * (strain + strain.transpose(1, 2))
             energy = self.batch_energy(batch.with_positions(positions).strained(symmetric))
-            gradient, virial = torch.autograd.grad(
-                energy.sum(), (positions, strain), create_graph=create_graph
-            )
+            gradient, virial = _gradients(energy, (positions, strain), create_graph)
         assert batch.cells is not None
         stress = virial / volumes(batch.cells.detach())[:, None, None]
         return (energy if create_graph else energy.detach()), -gradient, stress
@@ -232,8 +232,9 @@ class Potential(nn.Module):
             cells: Å, (R, 3, 3); the system's cell by default.
             lists: where pairs of a periodic system are kept between calls.
         """
+        dtype = self.position_dtype
         if not system.is_periodic:
-            return Batch.replicas(system, positions.to(self.dtype), self.cutoff)
+            return Batch.replicas(system, positions.to(dtype), self.cutoff)
         boxes = cells_of(system.cell, len(positions), cells).to(positions)
         offsets = lattice_offsets(positions, boxes, system.pbc)
         found = None
@@ -242,8 +243,8 @@ class Potential(nn.Module):
             turns = offsets.reshape(-1, 3).long()
             assert shifts is not None
             found = PairList(pairs, shifts + turns[pairs[1]] - turns[pairs[0]], counts)
-        home = (positions - offsets @ boxes).to(self.dtype)
-        return Batch.replicas(system, home, self.cutoff, boxes.to(self.dtype), found)
+        home = (positions - offsets @ boxes).to(dtype)
+        return Batch.replicas(system, home, self.cutoff, boxes.to(dtype), found)
 
     def energy(self, system: System, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """Total energies (R,) in eV of positions (R, N, 3) in Å, with graph.
@@ -297,8 +298,41 @@ class Potential(nn.Module):
         One without such constants ignores the call.
         """
 
+    @classmethod
+    def fitted_hyperparameters(
+        cls, numbers: Tensor, positions: Tensor, given: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The given hyper-parameters, and those that follow from the training structures.
+
+        Args:
+            numbers: atomic numbers, (N,).
+            positions: Å, (n, N, 3).
+            given: what the user chose, which stays.
+        """
+        return given
+
     def shift_energies(self, shift: float) -> None:
         """Add a constant (eV) to the energy of every atom, where the model has one to add to."""
+
+    def __add__(self, other: Potential) -> Potential:
+        """The sum of two potentials; frozen and trainable parameters stay what they are."""
+        from stablemd.potentials.composition import SumPotential
+
+        return SumPotential([self, other])
+
+    def calculator(self) -> Any:
+        """This potential as an ASE calculator of energy, forces, atomic energies and stress."""
+        from stablemd.potentials.ase_calculator import PotentialCalculator
+
+        return PotentialCalculator(self)
+
+    def require_trainable(self) -> None:
+        """Raise a clear error if this potential has nothing to train."""
+        if not self.n_parameters:
+            raise PotentialError(
+                f"{type(self).__name__} has no trainable parameters; it can be simulated and "
+                "evaluated, and training needs a model whose parameters are at hand"
+            )
 
     def require_local_energies(self) -> None:
         """Raise a clear error if this potential has no atomic energies."""
@@ -328,6 +362,11 @@ class Potential(nn.Module):
         return torch.get_default_dtype()
 
     @property
+    def position_dtype(self) -> torch.dtype:
+        """Floating-point precision in which positions reach ``local_energies``."""
+        return self.dtype
+
+    @property
     def device(self) -> torch.device:
         """Device of the parameters."""
         for tensor in self.parameters():
@@ -338,3 +377,14 @@ class Potential(nn.Module):
     def n_parameters(self) -> int:
         """Number of trainable scalars."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def _gradients(
+    energy: Tensor, inputs: tuple[Tensor, ...], create_graph: bool
+) -> tuple[Tensor, ...]:
+    """Derivatives of the summed energy; zeros where it does not depend on an input."""
+    if not energy.requires_grad:
+        return tuple(torch.zeros_like(value) for value in inputs)
+    return torch.autograd.grad(
+        energy.sum(), inputs, create_graph=create_graph, materialize_grads=True
+    )

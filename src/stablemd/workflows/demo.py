@@ -10,13 +10,12 @@ from typing import Any
 from stablemd.config import RunConfig
 from stablemd.config_file import load_config
 from stablemd.demo import CONFIG_PATH
-from stablemd.potentials.files import save_potential
 from stablemd.rundir import RunDirectory
 from stablemd.stages import DEMO, EVALUATE, TRAIN
 from stablemd.training.label_errors import energy_and_force_mae
 from stablemd.workflows.evaluate import conclude, evaluate_model, training_wall_s
 from stablemd.workflows.experiment import prepare
-from stablemd.workflows.models import load_model, models_by_role
+from stablemd.workflows.models import load_model, models_by_role, save_model
 from stablemd.workflows.reporter import SILENT, Reporter
 from stablemd.workflows.train import train_in
 
@@ -72,7 +71,7 @@ def run_demo(config: RunConfig, *, reporter: Reporter = SILENT) -> dict[str, Any
         f"where labels are expensive. Its force MAE on others is {mae:.3f} eV/Å. Is its dynamics "
         "stable?"
     )
-    save_potential(potential, directory.model("start"))
+    save_model(potential, directory, "start")
     wall: dict[str, float] = {"prepare": time.perf_counter() - begin}
     evaluations = {"before": evaluate_model(experiment, "before", potential, wall, reporter)}
 

@@ -13,10 +13,11 @@ from stablemd.errors import CheckpointError, DataError, PotentialError
 from stablemd.evaluation.report_text import headline
 from stablemd.potentials.files import load_potential
 from stablemd.rundir import RunDirectory
+from stablemd.stages import MODEL_SUFFIXES
 from stablemd.versions import collect_versions
 from stablemd.workflows.evaluate import PURPOSES
 
-MODEL_SUFFIXES = (".pt", ".pth", ".ckpt")
+WEIGHT_SUFFIXES = (*MODEL_SUFFIXES, ".pth")
 
 Facts = dict[str, str]
 
@@ -44,7 +45,7 @@ def describe(path: Path, *, energy_unit: str | None = None) -> tuple[str, Facts]
         raise DataError(
             f"{path} does not exist; give a model, reference data, or the folder of a run"
         )
-    if path.suffix.lower() in MODEL_SUFFIXES:
+    if path.name.lower().endswith(WEIGHT_SUFFIXES):
         return f"model {path}", describe_model(path)
     return f"reference data {path}", describe_data(path, energy_unit)
 
@@ -97,7 +98,7 @@ def describe_run(path: Path) -> Facts:
         name: f"{status['state']} (begun {status['started']}, last change {status['updated']})"
         for name, status in directory.stages().items()
     }
-    models = [p.name for p in sorted(path.glob("*.pt"))]
+    models = sorted(p.name for p in path.iterdir() if p.name.endswith(MODEL_SUFFIXES))
     facts["models"] = ", ".join(models) or "none"
     facts["log"] = f"{len(directory.log)} records"
     metrics = directory.read_metrics()

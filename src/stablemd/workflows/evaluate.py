@@ -16,7 +16,7 @@ from stablemd.rundir import RunDirectory
 from stablemd.stages import EVALUATE
 from stablemd.strict_json import plain, write_json
 from stablemd.workflows.experiment import Experiment, prepare
-from stablemd.workflows.models import load_model, models_by_role
+from stablemd.workflows.models import configured_model, load_model, models_by_role
 from stablemd.workflows.movies import movies
 from stablemd.workflows.report import report_input
 from stablemd.workflows.reporter import SILENT, Reporter
@@ -59,8 +59,9 @@ def run_evaluate(
     """
     directory = RunDirectory(config.out)
     models = {"model": model} if model is not None else models_by_role(directory)
-    if not models and config.potential.path is not None:
-        models = {"model": config.potential.path}
+    configured = configured_model(config)
+    if not models and configured is not None:
+        models = {"model": configured}
     if not models:
         raise ConfigError(
             f"{config.out} holds no model (pretrained.pt, start.pt, stable.pt or control.pt); run "

@@ -9,8 +9,9 @@ import torch
 from stablemd.config import RunConfig
 from stablemd.data import Frames
 from stablemd.errors import ConfigError
-from stablemd.potentials import Potential, make_potential
-from stablemd.potentials.files import load_potential
+from stablemd.potentials import POTENTIALS, Potential, make_potential
+from stablemd.potentials.adapters import FORMATS, PATHLESS, format_of
+from stablemd.potentials.files import load_potential, save_potential
 from stablemd.rundir import RunDirectory
 from stablemd.training.pretrain import set_energy_scale
 
@@ -25,9 +26,20 @@ def fresh_potential(config: RunConfig, train: Frames) -> Potential:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.pretrain.seed)
-        potential = make_potential(config.potential.name, **config.potential.hyperparameters)
+        kind = POTENTIALS[config.potential.name]
+        arguments = kind.fitted_hyperparameters(
+            train.numbers, train.positions, config.potential.arguments
+        )
+        potential = make_potential(config.potential.name, **arguments)
+        for term in config.potential.terms:
+            potential = potential + make_potential(term.name, **term.hyperparameters)
     set_energy_scale(potential, train)
     return potential.to(config.device)
+
+
+def save_model(potential: Potential, directory: RunDirectory, name: str) -> None:
+    """Write a model into a run directory, in the format of its package."""
+    save_potential(potential, directory.new_model(name, potential.file_suffix))
 
 
 def start_model_path(config: RunConfig) -> Path:
@@ -36,8 +48,9 @@ def start_model_path(config: RunConfig) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    if config.potential.path is not None:
-        return config.potential.path
+    configured = configured_model(config)
+    if configured is not None:
+        return configured
     path = RunDirectory(config.out).model("pretrained")
     if not path.is_file():
         raise ConfigError(
@@ -47,9 +60,36 @@ def start_model_path(config: RunConfig) -> Path:
     return path
 
 
+def configured_model(config: RunConfig) -> Path | None:
+    """The trained model that is configured; the format stands for one without a file."""
+    chosen = config.potential
+    if chosen.format in PATHLESS:
+        return Path(chosen.format)
+    return chosen.path
+
+
 def load_model(path: Path, config: RunConfig, n_atoms: int) -> Potential:
-    """A model from a file, on the run's device."""
-    return load_potential(path, device=config.device, n_atoms=n_atoms)
+    """A model from a file, on the run's device.
+
+    ``potential.options`` hold for the configured file, for models that training made of
+    it, and for what is named without a file (see ``configured_model``).
+    """
+    chosen = config.potential
+    if chosen.format in PATHLESS and path == Path(chosen.format):
+        return FORMATS[chosen.format].load(None, chosen.options).to(config.device)
+    outside = format_of(path)
+    if path == chosen.path:
+        outside = chosen.format or outside
+    is_configured = outside is not None and outside == (
+        chosen.format or (chosen.path and format_of(chosen.path))
+    )
+    return load_potential(
+        path,
+        device=config.device,
+        n_atoms=n_atoms,
+        format=outside if path == chosen.path else None,
+        options=chosen.options if is_configured else None,
+    )
 
 
 def models_by_role(directory: RunDirectory) -> dict[str, Path]:

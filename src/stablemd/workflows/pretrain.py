@@ -6,13 +6,12 @@ from typing import Any
 
 from stablemd.config import RunConfig
 from stablemd.errors import ConfigError
-from stablemd.potentials.files import save_potential
 from stablemd.rundir import RunDirectory
 from stablemd.stages import PRETRAIN
 from stablemd.training.label_errors import energy_and_force_mae
 from stablemd.training.pretrain import pretrain
 from stablemd.workflows.experiment import prepare
-from stablemd.workflows.models import fresh_potential
+from stablemd.workflows.models import fresh_potential, save_model
 from stablemd.workflows.reporter import SILENT, Reporter
 from stablemd.workflows.run_log import RunLog
 
@@ -39,10 +38,11 @@ def run_pretrain(
         ConfigError: a trained model is configured already, or the run directory is taken.
         DataError: the data do not fit.
     """
-    if config.potential.path is not None:
+    if config.potential.has_model:
+        named = config.potential.path or config.potential.options
         raise ConfigError(
-            f"potential.path is {config.potential.path}, which is a trained model, so there is "
-            "nothing to pretrain; remove the key to train a fresh one"
+            f"potential names {named}, which is a trained model, so there is nothing to pretrain; "
+            "remove potential.path and potential.format to train a fresh one"
         )
     experiment = prepare(config)
     potential = fresh_potential(config, experiment.train)
@@ -75,7 +75,7 @@ def run_pretrain(
             on_epoch=on_epoch,
         )
     reporter.end()
-    save_potential(potential, directory.model("pretrained"))
+    save_model(potential, directory, "pretrained")
     errors = {"validation": result.errors}
     if experiment.test is not None:
         errors["test"] = energy_and_force_mae(potential, experiment.system, experiment.test)

@@ -8,14 +8,13 @@ from typing import Any
 
 from stablemd.config import RunConfig
 from stablemd.potentials import Potential
-from stablemd.potentials.files import save_potential
 from stablemd.rundir import RunDirectory
 from stablemd.stages import TRAIN
 from stablemd.training.control import train_control
 from stablemd.training.stable import StableResult, train_stable
 from stablemd.training.stable_settings import StableSettings
 from stablemd.workflows.experiment import Experiment, prepare
-from stablemd.workflows.models import load_model, start_model_path
+from stablemd.workflows.models import load_model, save_model, start_model_path
 from stablemd.workflows.reporter import SILENT, Reporter
 from stablemd.workflows.run_log import RunLog
 
@@ -47,9 +46,10 @@ def run_train(
     is_begun = resume and directory.model("start").is_file()
     path = directory.model("start") if is_begun else start_model_path(config)
     potential = load_model(path, config, experiment.system.n_atoms)
+    potential.require_trainable()
     continued = directory.start(config.to_values(), TRAIN, resume=resume, overwrite=overwrite)
     if not (continued and is_begun):
-        save_potential(potential, directory.model("start"))
+        save_model(potential, directory, "start")
     metrics = train_in(directory, experiment, potential, resume=continued, reporter=reporter)
     directory.write_metrics(metrics, TRAIN)
     directory.finish(TRAIN)
@@ -78,7 +78,7 @@ def train_in(
     """
     config = experiment.config
     result = _train(directory, experiment, potential, resume=resume, reporter=reporter)
-    save_potential(potential, directory.model("stable"))
+    save_model(potential, directory, "stable")
     metrics: dict[str, Any] = {
         "candidates": [asdict(candidate) for candidate in result.candidates],
         "chosen_cycle": result.chosen_cycle,
@@ -160,7 +160,7 @@ def _train_control(
             n_steps,
             on_progress=reporter.progress,
         )
-    save_potential(potential, directory.model("control"))
+    save_model(potential, directory, "control")
     reporter.end()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -90,7 +91,7 @@ class LangevinRun:
 
     Attributes:
         plan: what is sampled.
-        start: start structure in Å, (N, 3).
+        start: start structures in Å, (S, N, 3); trajectory k begins at number k modulo S.
         masses: amu, (N,).
         positions: recorded structures in Å, (n_frames, N, 3); centre of mass at the start's.
         energies: eV, (n_frames,).
@@ -110,11 +111,11 @@ class LangevinRun:
 
     @classmethod
     def new(cls, plan: LangevinPlan, start: Array, masses: Array) -> LangevinRun:
-        """A run that has not begun."""
-        n, shape = plan.n_frames, start.shape
+        """A run that has not begun; ``start`` is (N, 3) or (S, N, 3)."""
+        n, shape = plan.n_frames, start.shape[-2:]
         return cls(
             plan=plan,
-            start=start.astype(np.float64),
+            start=start.astype(np.float64).reshape(-1, *shape),
             masses=masses.astype(np.float64),
             positions=np.zeros((n, *shape)),
             energies=np.zeros(n),
@@ -126,6 +127,13 @@ class LangevinRun:
     @property
     def n_blocks(self) -> int:
         return self.plan.n_trajectories * self.plan.blocks_per_trajectory
+
+    @property
+    def n_recorded(self) -> int:
+        """Structures recorded so far; they are the first ones of the arrays."""
+        trajectory, block = divmod(self.blocks_done, self.plan.blocks_per_trajectory)
+        within = max(0, block - self.plan.equilibration_blocks)
+        return trajectory * self.plan.frames_per_trajectory + within
 
     def save(self, path: Path) -> None:
         """Write the run to ``path`` in one atomic replacement."""
@@ -178,6 +186,7 @@ def sample_langevin(
     checkpoint: Path | None = None,
     checkpoint_every: int = 100,
     progress: Callable[[int, int], None] | None = None,
+    max_seconds: float | None = None,
 ) -> LangevinRun:
     """Bring ``run`` to its end by BAOAB Langevin dynamics.
 
@@ -191,17 +200,21 @@ def sample_langevin(
         checkpoint: file written every ``checkpoint_every`` strides and on interruption.
         checkpoint_every: strides between two checkpoints.
         progress: called with (strides done, strides in all) after each.
+        max_seconds: wall time after which no further stride begins; None: no limit.
 
     Returns:
-        The same run, complete.
+        The same run, complete unless the time was used up.
 
     Raises:
         SimulationError: the dynamics is no longer finite.
 
     Source: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34 (BAOAB).
     """
+    begin = time.monotonic()
     try:
         while run.blocks_done < run.n_blocks:
+            if max_seconds is not None and time.monotonic() - begin >= max_seconds:
+                break
             _advance(method, run)
             if checkpoint is not None and run.blocks_done % checkpoint_every == 0:
                 run.save(checkpoint)
@@ -218,10 +231,11 @@ def _advance(method: ReferenceMethod, run: LangevinRun) -> None:
     plan = run.plan
     trajectory, block = divmod(run.blocks_done, plan.blocks_per_trajectory)
     rng = np.random.default_rng([plan.seed, trajectory, block])
+    start = run.start[trajectory % len(run.start)]
     masses = run.masses[:, None]
     kt = KB * plan.temperature_k
     if block == 0:
-        x, p = run.start.copy(), rng.normal(size=run.start.shape) * np.sqrt(kt * masses)
+        x, p = start.copy(), rng.normal(size=start.shape) * np.sqrt(kt * masses)
     else:
         x, p = run.state.copy()
     dt = plan.dt_fs * FS
@@ -244,7 +258,7 @@ def _advance(method: ReferenceMethod, run: LangevinRun) -> None:
     recorded = block - plan.equilibration_blocks
     if recorded >= 0:
         index = trajectory * plan.frames_per_trajectory + recorded
-        drift = (masses * (x - run.start)).sum(axis=0) / masses.sum()
+        drift = (masses * (x - start)).sum(axis=0) / masses.sum()
         run.positions[index] = x - drift
         run.energies[index] = energy
         run.forces[index] = forces

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -80,7 +80,7 @@ def method_name() -> str:
 
 
 def generate_xtb(
-    atoms: Atoms | str | Path,
+    atoms: Atoms | str | Path | Sequence[Atoms],
     *,
     temperature_k: float = 500.0,
     n_frames: int = 1000,
@@ -92,12 +92,14 @@ def generate_xtb(
     n_trajectories: int = 1,
     checkpoint: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    max_seconds: float | None = None,
 ) -> Frames:
     """Sample a molecule by Langevin dynamics on the GFN2-xTB potential energy surface.
 
     Args:
         atoms: start structure: ASE ``Atoms``, the name of a molecule known to
-            ``ase.build.molecule``, or a file that ASE reads.
+            ``ase.build.molecule``, or a file that ASE reads (its last structure); or several
+            structures of the same atoms, with which the trajectories begin in turn.
         temperature_k: temperature in K.
         n_frames: structures in all, a multiple of ``n_trajectories``.
         stride: steps between two recorded structures.
@@ -109,18 +111,30 @@ def generate_xtb(
         checkpoint: file that keeps the partial result; if it exists the run continues there,
             with the same result as an uninterrupted one.
         progress: called with (strides done, strides in all).
+        max_seconds: wall time after which it stops with the frames it has; with a
+            ``checkpoint`` the next call goes on there.
 
     Returns:
-        Labelled frames (eV, eV/Å), in order of time within each trajectory.
+        Labelled frames (eV, eV/Å), in order of time within each trajectory; fewer than
+        ``n_frames`` where the time was used up.
 
     Raises:
         MissingDependencyError: tblite is not installed.
         ConfigError: a parameter is out of range.
-        DataError: the start structure is unknown or periodic.
+        DataError: the start structure is unknown or periodic, structures differ in their
+            atoms, or the time was used up before the first frame.
         CheckpointError: the checkpoint belongs to another run.
         SimulationError: the dynamics or the self-consistent cycle failed.
     """
-    start = start_structure(atoms)
+    given = [atoms] if isinstance(atoms, Atoms | str | Path) else list(atoms)
+    starts = [start_structure(one) for one in given]
+    start = starts[0]
+    if any(list(other.numbers) != list(start.numbers) for other in starts):
+        raise DataError(
+            "the start structures hold different atoms "
+            f"({', '.join(sorted({str(a.symbols) for a in starts}))}); give the same atoms in "
+            "the same order"
+        )
     if n_trajectories < 1 or n_frames < 1 or n_frames % n_trajectories:
         raise ConfigError(
             f"n_frames={n_frames} must be a positive multiple of n_trajectories={n_trajectories}"
@@ -136,16 +150,22 @@ def generate_xtb(
         seed=seed,
     )
     method = Gfn2Xtb(start.numbers)
-    run = LangevinRun.new(plan, start.positions, start.get_masses())
+    run = LangevinRun.new(plan, np.stack([a.positions for a in starts]), start.get_masses())
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         run.load(path)
-    sample_langevin(method, run, checkpoint=path, progress=progress)
+    sample_langevin(method, run, checkpoint=path, progress=progress, max_seconds=max_seconds)
+    n = run.n_recorded
+    if n == 0:
+        raise DataError(
+            f"the {max_seconds:g} s were used up before the first structure was recorded; allow "
+            "more time, or use fewer equilibration_steps"
+        )
     return Frames(
         numbers=torch.from_numpy(start.numbers.astype(np.int64)),
-        positions=torch.from_numpy(run.positions),
-        energies=torch.from_numpy(run.energies),
-        forces=torch.from_numpy(run.forces),
+        positions=torch.from_numpy(run.positions[:n]),
+        energies=torch.from_numpy(run.energies[:n]),
+        forces=torch.from_numpy(run.forces[:n]),
         source=f"{method_name()}, Langevin {temperature_k:g} K",
     )
 
