@@ -10,12 +10,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ceiling, learning_epoch, schnet_md, schnet_scaling
+from benchmarks import ceiling, cores, learning_epoch, schnet_md, schnet_scaling
 from benchmarks.measure import Timing, compare
 from benchmarks.results import merge, record, write_page
 from benchmarks.section import Section, Settings
 
-SECTIONS = {m.SECTION.key: m.SECTION for m in (schnet_md, schnet_scaling, ceiling, learning_epoch)}
+MODULES = (schnet_md, schnet_scaling, cores, ceiling, learning_epoch)
+
+SECTIONS = {m.SECTION.key: m.SECTION for m in MODULES}
 """Every benchmark; a new one is a new file and one name here."""
 
 ROOT = Path(__file__).resolve().parents[1]
