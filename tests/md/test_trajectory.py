@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ase.io
 import h5py
 import pytest
@@ -37,6 +39,16 @@ def test_what_is_written_is_read_back(tmp_path, atoms, suffix, atol):
     assert_equal(read_trajectory(path), frames, atol)
     write_trajectory(path, atoms, frames.select(slice(0, 4)), dt_fs=0.5)
     assert_equal(read_trajectory(path), frames.select(slice(0, 4)), atol)
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".h5"])
+def test_every_frame_keeps_its_cell(tmp_path, atoms_in_a_box, suffix):
+    cells = atoms_in_a_box.cell * (1.0 + 0.01 * torch.arange(10).double()[:, None, None])
+    frames = replace(made_up(10), cells=cells)
+    write_trajectory(tmp_path / f"run{suffix}", atoms_in_a_box, frames, dt_fs=0.5)
+    read = read_trajectory(tmp_path / f"run{suffix}")
+    torch.testing.assert_close(read.cells, cells, rtol=0, atol=1e-8)
+    assert_equal(read, frames, 1e-8)
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".hdf5"])

@@ -198,8 +198,8 @@ def _constant_cell(frames: Frames) -> NDArray[np.float64] | None:
     spread = float(np.abs(cell - cell[0]).max())
     if spread > 1e-6:
         logger.warning(
-            "%s: the cell differs between frames by up to %.3g Å; the system is simulated at "
-            "constant cell and takes that of frame 0",
+            "%s: the cell differs between frames by up to %.3g Å; that of the system is the cell "
+            "of frame 0, and each simulation starts with the cell of its structure",
             frames.source,
             spread,
         )

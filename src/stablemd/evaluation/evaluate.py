@@ -100,10 +100,12 @@ def evaluate(
     detectors = dynamics.make_detectors(system, reference_structures(reference, device))
     form = potential.for_sampling(system, test.positions[:8].to(device))
     starts = torch.arange(settings.n_replicas) % len(test)
+    positions, cells = test.select(starts).geometry(device)
     state = initial_state(
         system,
-        test.positions[starts].to(device),
+        positions,
         form,
+        cells=cells,
         temperature_k=dynamics.temperature_k,
         seed=settings.seed,
     )

@@ -71,7 +71,7 @@ class ExtXYZWriter(TrajectoryWriter):
         atoms = ase.Atoms(
             numbers=self.system.numbers.cpu().numpy(),
             positions=frames.positions[index].cpu().numpy(),
-            cell=self.system.cell.cpu().numpy(),
+            cell=(self.system.cell if frames.cells is None else frames.cells[index]).cpu().numpy(),
             pbc=self.system.pbc.cpu().numpy(),
         )
         step = int(frames.step[index])
@@ -83,7 +83,8 @@ class ExtXYZWriter(TrajectoryWriter):
 class HDF5Writer(TrajectoryWriter):
     """HDF5 with one group per replica: ``replicas/<index>/{positions,energies,step}``.
 
-    The root carries the atoms and the attributes ``format``, ``dt_fs`` and
+    Periodic systems have ``cells`` beside them, the cell of every frame.  The
+    root carries the atoms and the attributes ``format``, ``dt_fs`` and
     ``units``.  Data sets are chunked and grow with every call of ``write``.
 
     Raises:
@@ -112,8 +113,9 @@ class HDF5Writer(TrajectoryWriter):
         for replica in frames.replica.unique().tolist():
             part = frames.select(frames.replica == replica)
             group = self._file["replicas"].require_group(f"{replica:06d}")
-            for name in ("positions", "energies", "step"):
-                _append(group, name, getattr(part, name).cpu().numpy())
+            for name in ("positions", "energies", "step", "cells"):
+                if (values := getattr(part, name)) is not None:
+                    _append(group, name, values.cpu().numpy())
         self._file.flush()
 
     def close(self) -> None:
@@ -210,16 +212,20 @@ def _read_hdf5(path: Path) -> RecordedFrames:
         n_atoms = len(file["numbers"])
         positions, energies = [np.empty((0, n_atoms, 3))], [np.empty(0)]
         replica, step = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        cells: list[np.ndarray] = []
         for name, group in file["replicas"].items():
             positions.append(group["positions"][:])
             energies.append(group["energies"][:])
             step.append(group["step"][:])
             replica.append(np.full(len(group["step"]), int(name)))
+            if "cells" in group:
+                cells.append(group["cells"][:])
     return _frames(
         np.concatenate(positions),
         np.concatenate(energies),
         np.concatenate(replica),
         np.concatenate(step),
+        np.concatenate(cells) if cells else None,
     )
 
 
@@ -235,15 +241,21 @@ def _read_extxyz(path: Path) -> RecordedFrames:
         np.array([image.get_potential_energy() for image in images]),
         np.array([image.info["replica"] for image in images], dtype=np.int64),
         np.array([image.info["step"] for image in images], dtype=np.int64),
+        np.stack([image.cell.array for image in images]) if images[0].pbc.any() else None,
     )
 
 
 def _frames(
-    positions: np.ndarray, energies: np.ndarray, replica: np.ndarray, step: np.ndarray
+    positions: np.ndarray,
+    energies: np.ndarray,
+    replica: np.ndarray,
+    step: np.ndarray,
+    cells: np.ndarray | None,
 ) -> RecordedFrames:
     return RecordedFrames(
         torch.from_numpy(positions),
         torch.from_numpy(energies),
         torch.from_numpy(replica),
         torch.from_numpy(step),
+        None if cells is None else torch.from_numpy(cells),
     )

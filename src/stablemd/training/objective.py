@@ -134,6 +134,7 @@ class StableObjective:
         self._start = copy.deepcopy(potential)
         self._anchor_positions: Tensor | None = None
         self._anchor_forces: Tensor | None = None
+        self._anchor_cells: Tensor | None = None
         self.optimizer = self._make_optimizer()
         self.rate_scale = 1.0
         self._restoring = False
@@ -168,11 +169,12 @@ class StableObjective:
         self.rate_scale = 1.0
         self._restoring = False
 
-    def set_anchor(self, positions: Tensor) -> None:
-        """Frames (n, N, 3) of stable dynamics on which the forces should stay as they were."""
+    def set_anchor(self, positions: Tensor, cells: Tensor | None = None) -> None:
+        """Stable frames, (n, N, 3) and cells (n, 3, 3), whose forces should stay as they were."""
         if len(positions) and self._settings.anchor_weight > 0.0:
-            _, forces = self._start.for_sampling(self._system)(positions)
+            _, forces = self._start.for_sampling(self._system)(positions, cells)
             self._anchor_positions, self._anchor_forces = positions, forces
+            self._anchor_cells = cells
 
     def epoch_frames(self, recorded: RecordedFrames) -> EpochFrames:
         """The recorded frames with everything that the estimator needs."""
@@ -292,7 +294,11 @@ class StableObjective:
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss = anchor_loss(
-            self._potential, self._system, self._anchor_positions[index], self._anchor_forces[index]
+            self._potential,
+            self._system,
+            self._anchor_positions[index],
+            self._anchor_forces[index],
+            None if self._anchor_cells is None else self._anchor_cells[index],
         )
         loss.backward()
         return float(loss.detach()), take_gradient(self._parameters)
@@ -363,6 +369,7 @@ class StableObjective:
             "start": self._start.state_dict(),
             "anchor_positions": self._anchor_positions,
             "anchor_forces": self._anchor_forces,
+            "anchor_cells": self._anchor_cells,
         }
 
     def restore(self, payload: dict[str, Any]) -> None:
@@ -374,8 +381,8 @@ class StableObjective:
         self.steps_done = payload["steps_done"]
         self.errors = LabelErrors(*payload["errors"])
         self._start.load_state_dict(payload["start"])
-        for name in ("anchor_positions", "anchor_forces"):
-            value = payload[name]
+        for name in ("anchor_positions", "anchor_forces", "anchor_cells"):
+            value = payload.get(name)
             setattr(self, f"_{name}", None if value is None else value.to(device))
         self.budget = ErrorBudget(
             LabelErrors(*payload["start_errors"]),

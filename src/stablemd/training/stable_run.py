@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stablemd.data import Frames
-from stablemd.md import State, initial_state, simulate
+from stablemd.md import RecordedFrames, State, initial_state, simulate
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.candidates import Candidate
@@ -158,10 +158,12 @@ class StableRun:
                 for _ in range(-(-s.n_replicas // len(self._train)))
             ]
         )[: s.n_replicas]
+        positions, cells = self._train.select(order).geometry(self._potential.device)
         return initial_state(
             self._system,
-            self._train.positions[order].to(self._potential.device),
+            positions,
             form,
+            cells=cells,
             temperature_k=s.dynamics.temperature_k,
             seed=s.seed,
             step=self._md_step,
@@ -177,7 +179,7 @@ class StableRun:
         window_ps = s.simulation_steps * s.dynamics.dt_fs * 1e-3
         time_ps, n_failed, n_evaluations = 0.0, 0, 0
         reasons: list[str] = []
-        stable_frames: list[Tensor] = []
+        stable_frames: list[RecordedFrames] = []
         allowed = s.target_failed * s.n_replicas
         for window in range(s.max_windows):
             n_alive = s.n_replicas - n_failed
@@ -204,7 +206,7 @@ class StableRun:
             n_failed += result.n_failed
             n_evaluations += result.n_force_evaluations
             reasons += [detail for detail in result.details if detail]
-            stable_frames.append(result.frames.positions[~failed[result.frames.replica]])
+            stable_frames.append(result.frames.select(~failed[result.frames.replica]))
             assert result.rewind_state is not None
             rewound = _keep_frozen(rewound, result.rewind_state, state.alive)
             state = replace(result.state, alive=state.alive & ~failed)
@@ -217,7 +219,8 @@ class StableRun:
             self._system,
             s,
         )
-        self._objective.set_anchor(torch.cat(stable_frames))
+        stable = RecordedFrames.concatenate(stable_frames)
+        self._objective.set_anchor(stable.positions, stable.cells)
         candidate = Candidate(
             cycle=self._cycle,
             steps=self._steps,

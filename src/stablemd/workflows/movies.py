@@ -99,11 +99,12 @@ def replay(
     form = potential.for_sampling(system, test.positions[:8].to(device))
     if not form.replica_independent:
         return None
-    start = test.positions[[replica % len(test)]].to(device)
+    start, cells = test.select(torch.tensor([replica % len(test)])).geometry(device)
     state = initial_state(
         system,
         start,
         form,
+        cells=cells,
         temperature_k=dynamics.temperature_k,
         seed=settings.seed,
         replica_ids=torch.tensor([replica]),

@@ -64,10 +64,12 @@ def run_simulate(
     system = experiment.system.to(device)
     form = potential.for_sampling(system, test.positions[:8].to(device))
     starts = torch.arange(settings.n_replicas) % len(test)
+    positions, cells = test.select(starts).geometry(device)
     state = initial_state(
         system,
-        test.positions[starts].to(device),
+        positions,
         form,
+        cells=cells,
         temperature_k=dynamics.temperature_k,
         seed=settings.seed,
     )

@@ -1,0 +1,93 @@
+"""Every command takes a periodic system from its file to its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase.build import molecule
+
+from stablemd.config import RunConfig
+from stablemd.config_file import load_config
+from stablemd.data import Frames, write_frames
+from stablemd.evaluation import read_metrics
+from stablemd.md.trajectory import read_trajectory
+from stablemd.potentials import SchNet
+from stablemd.rundir import RunDirectory
+from stablemd.system import System
+from stablemd.workflows import run_evaluate, run_pretrain, run_simulate, run_train
+
+CELL = np.array([[6.4, 0.0, 0.0], [-1.2, 6.1, 0.0], [0.9, 0.7, 6.6]])
+MODEL = {"n_features": 8, "n_filters": 8, "n_interactions": 1, "n_gaussians": 6, "cutoff": 4.0}
+RDF = {"name": "rdf", "pair": ["O", "H"], "r_max": 4.0, "n_bins": 20, "intramolecular": False}
+
+SETTINGS: dict[str, Any] = {
+    "data": {"path": "water.extxyz", "n_train": 16, "n_validation": 6, "n_reference": 20},
+    "potential": {"hyperparameters": MODEL},
+    "dynamics": {"temperature_k": 300.0, "dt_fs": 0.5},
+    "pretrain": {"max_epochs": 2, "batch_size": 4},
+    "stable": {
+        "n_replicas": 4, "simulation_steps": 40, "max_windows": 1, "rewind_steps": 10,
+        "learning_steps": 20, "record_every": 2, "max_cycles": 1, "max_learning_epochs": 1,
+        "steps_per_epoch": 1, "observables": [RDF],
+    },
+    "evaluation": {
+        "n_replicas": 4, "length_ps": 0.02, "record_every_fs": 1.0, "discard_fs": 2.0,
+        "observables": [RDF],
+    },
+    "simulation": {
+        "n_replicas": 4, "length_ps": 0.02, "record_every_fs": 5.0, "format": "hdf5",
+        "dynamics": {"integrator": "cell_rescaling", "pressure_bar": 2000.0,
+                     "barostat_tau_fs": 20.0, "check_every": 10},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Three molecules in a triclinic cell, wrapped, labelled by a random network."""
+    folder = tmp_path_factory.mktemp("periodic")
+    rng = np.random.default_rng(1)
+    water = molecule("H2O")
+    centres = np.array([[0.1, 0.1, 0.1], [0.6, 0.2, 0.5], [0.3, 0.7, 0.8]]) @ CELL
+    base = np.concatenate([water.positions + c for c in centres])
+    positions = base + 0.05 * rng.standard_normal((60, 9, 3))
+    positions -= np.floor(positions @ np.linalg.inv(CELL)) @ CELL
+    system = System.create(list(water.numbers) * 3, cell=CELL, pbc=True)
+    torch.manual_seed(3)
+    labels = SchNet(**MODEL).double()
+    x = torch.from_numpy(positions)
+    energies, forces = labels.energy_and_forces(system, x)
+    frames = Frames(
+        numbers=system.numbers,
+        positions=x,
+        energies=energies,
+        forces=forces,
+        cell=system.cell.expand(60, 3, 3).clone(),
+        pbc=system.pbc,
+        source="made up",
+    )
+    write_frames(folder / "water.extxyz", frames)
+    (folder / "water.yaml").write_text(yaml.safe_dump(SETTINGS))
+    return load_config(folder / "water.yaml", out=folder / "run")
+
+
+def test_a_periodic_system_goes_through_every_command(config: RunConfig) -> None:
+    run_pretrain(config)
+    run_train(config)
+    directory = RunDirectory(config.out)
+    assert directory.model("stable").is_file()
+    run_evaluate(config)
+    metrics = read_metrics(directory.path / "metrics.json")
+    assert "rdf" in str(metrics)
+    run_simulate(config, model=directory.model("stable"))
+    (path,) = Path(directory.trajectories).glob("*.h5")
+    frames = read_trajectory(path)
+    assert frames.cells is not None and len(frames) > 4
+    first = frames.select(frames.replica == 0)
+    assert first.cells is not None
+    assert not torch.equal(first.cells[0], first.cells[-1]), "the pressure changes the cell"
