@@ -53,6 +53,12 @@ def page() -> str:
     for name, node in _observables(schema):
         rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
         parts += [f"\n`name: {name}` – {node['description']}\n", *_table(schema, rows)]
+    parts.append("\n## Dynamical observables\n")
+    parts.append("`evaluation.dynamical` is a list of such sections; results are in metrics.json.")
+    node = schema.resolve(schema.root["properties"]["evaluation"])["properties"]["dynamical"]
+    item = schema.resolve(node["items"])
+    parts.append(f"\n`name: diffusion_coefficient` – {item['description']}\n")
+    parts += _table(schema, [(k, v) for k, v in item["properties"].items() if k != "name"])
     parts.append("\n## Detectors\n")
     parts.append(
         "`dynamics.detectors` is a list of such sections. `nonfinite` is always tested, first. "

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from stablemd import units
 from stablemd.data import Frames
 from stablemd.errors import DataError
+from stablemd.evaluation.dynamical import DiffusionSettings
 from stablemd.evaluation.evaluate import Evaluation, evaluate
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.md import initial_state, simulate
 from stablemd.md.settings import DynamicsSettings
+from stablemd.observables import ReferenceAverage
 from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
 from stablemd.potentials.base import Potential
 from stablemd.potentials.batch import Batch
+from stablemd.stability.settings import DistanceWindowSettings
 from stablemd.system import System
 from stablemd.training.label_errors import energy_and_force_mae
 
@@ -253,3 +256,52 @@ def test_progress_grows_to_the_whole() -> None:
     shares = [share for _, share in seen]
     assert shares == sorted(shares) and shares[0] > 0.0 and shares[-1] == 1.0
     assert seen[-1][0] == "evaluating, 24 running"
+
+
+DIFFUSION = DiffusionSettings(fit_ps=(0.05, 0.1), path_ps=0.15)
+
+
+def test_diffusion_has_an_error_bar_or_a_reason(stable, tearing) -> None:
+    """Two bonded atoms do not leave their centre of mass: D is zero within its error."""
+    assert plain(stable)["dynamical"] == {}
+    measured = plain(run(STABLE, dynamical=(DIFFUSION,)))["dynamical"]["diffusion_coefficient"]
+    assert measured["n_paths"] == 48  # 24 replicas of 0.35 ps after the part left out
+    assert abs(measured["value"]) < 4.0 * measured["stderr"]
+    assert measured["unit"] == "Å²/ps" and measured["finite_size_correction"] == 0.0
+    torn = plain(run(TEARING, dynamical=(DIFFUSION,)))["dynamical"]["diffusion_coefficient"]
+    assert torn["value"] is None and torn["why"]
+
+
+def test_the_lags_of_a_fit_lie_within_a_path() -> None:
+    for fit in ((0.1, 0.05), (0.05, 0.15)):
+        with pytest.raises(ValueError, match="must increase and end before path_ps"):
+            DiffusionSettings(fit_ps=fit, path_ps=0.15)
+
+
+def test_detectors_that_learn_take_the_reference_and_say_so() -> None:
+    dynamics = settings().dynamics.model_copy(update={"detectors": (DistanceWindowSettings(),)})
+    found = plain(run(TEARING, dynamics=dynamics))
+    assert found["stable_time_ps"]["n_failed"] == 24
+    assert all("nearest H of atom H" in text for text in found["failures"])
+    assert len(found["detectors"]) == 2  # the shortest and the longest distance
+    assert all("400 structures of toy 2" in text for text in found["detectors"])
+
+
+def test_a_reference_from_a_file_stands_in_for_the_structures() -> None:
+    """The same observable twice has two keys; one of them against a curve with errors."""
+    curve = ReferenceAverage(
+        -torch.ones(60, dtype=torch.float64), torch.full((60,), 0.1, dtype=torch.float64), "file"
+    )
+
+    class FromFile(DistanceDistributionSettings):
+        def build(self, system, reference, cells=None):
+            made = super().build(system, reference, cells)
+            made.reference = curve
+            return made
+
+    found = plain(run(STABLE, observables=(DISTANCES, FromFile(r_max=3.0, n_bins=60))))
+    own, other = (
+        found["observables"][key] for key in ("distance_distribution", "distance_distribution_2")
+    )
+    assert other["mae"] == pytest.approx(1.0 + 3.0, abs=1e-6)  # h(r) integrates to one
+    assert other["stderr"] == pytest.approx(0.1 * 3.0, rel=0.01) and own["mae"] < 0.5

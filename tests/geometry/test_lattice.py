@@ -24,6 +24,7 @@ from stablemd.geometry import (
     rounded_image,
     unwrap,
 )
+from stablemd.geometry.squares import squared_distances
 from stablemd.system import System
 
 
@@ -168,3 +169,15 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SystemDefinitionError, match=r"\(frames, 2, 3\)"):
         frame_cells(system, positions[:, :1], None)
     assert frame_cells(System.create(["H"] * 2), positions, None) is None
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (False, True, True), None])
+def test_cheap_squares_are_those_of_the_rounded_image(pbc) -> None:
+    generator = torch.Generator().manual_seed(12)
+    positions = torch.randn(6, 9, 3, generator=generator, dtype=torch.float64) * 10.0
+    cells = None if pbc is None else random_cells(6, 13)
+    flags = (False,) * 3 if pbc is None else pbc
+    vectors = positions[:, :, None] - positions[:, None]
+    expected = rounded_image(vectors, cells, torch.tensor(flags)).square().sum(dim=-1)
+    found = squared_distances(positions, cells, flags, lambda x: x[:, :, None] - x[:, None])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)

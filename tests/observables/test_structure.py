@@ -26,6 +26,7 @@ from stablemd.observables import (
     read_curve,
     read_soper2013,
 )
+from stablemd.observables.settings import RadialDistributionSettings
 from stablemd.system import System
 
 PEROXIDE = System.create(["H", "O", "O", "H"], bonds=[[0, 1], [1, 2], [2, 3]], bond_lengths=[1] * 3)
@@ -237,3 +238,17 @@ def test_soper_columns_are_found_by_pair(tmp_path) -> None:
         curve = read_soper2013(path, pair)
         assert curve.error is not None
         assert (float(curve.y[0]), float(curve.error[0])) == (value, value + 1.0)
+
+
+def test_a_measured_curve_becomes_the_target_with_its_errors(tmp_path, water_box: System) -> None:
+    path = tmp_path / "g.txt"
+    path.write_text("0 0 0\n3 0 0\n6 2 0.2\n")
+    choice = RadialDistributionSettings.model_validate(
+        {"r_max": 6.0, "n_bins": 12, "reference": {"path": path, "y": 1, "error": 2}}
+    )
+    reference = choice.build(water_box, torch.zeros(1, 21, 3)).reference
+    assert reference is not None and reference.stderr is not None
+    assert float(reference.mean[-1]) == pytest.approx(2.0 - 1.0 / 6.0)
+    # where the file states no error, the least one holds
+    assert reference.stderr[:6].tolist() == pytest.approx([0.01] * 6)
+    assert float(reference.stderr[-1]) == pytest.approx(0.2 - 0.1 / 6.0)

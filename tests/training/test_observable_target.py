@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stablemd.observables import ReferenceAverage
 from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
 from stablemd.training.observable_target import ObservableTarget
 
@@ -54,3 +55,25 @@ def test_weights_scale_the_gradient(toy) -> None:
     torch.testing.assert_close(both[:60], slope(DISTANCES), rtol=1e-12, atol=0)
     torch.testing.assert_close(both[60:], 3.0 * slope(EXCESS), rtol=1e-12, atol=0)
     assert float(both[60]) == 6.0  # absolute deviation: a slope of one times its weight
+
+
+@pytest.mark.parametrize(("loss", "scaled"), [("mse", True), ("wasserstein", False)])
+def test_a_reference_with_errors_is_reached_in_units_of_them(toy, loss, scaled) -> None:
+    mean = torch.zeros(60, dtype=torch.float64)
+
+    class FromFile(DistanceDistributionSettings):
+        stderr: float
+
+        def build(self, system, reference, cells=None):
+            made = super().build(system, reference, cells)
+            made.reference = ReferenceAverage(mean, torch.full_like(mean, self.stderr), "a file")
+            return made
+
+    deviation = torch.linspace(-0.3, 0.4, 60, dtype=torch.float64)
+    losses = []
+    for stderr in (1.0, 0.5):
+        choice = FromFile(r_max=3.0, n_bins=60, loss=loss, stderr=stderr)
+        target = ObservableTarget(toy.system, toy.reference.positions, (choice,))
+        assert float(target.loss(mean)) == 0.0
+        losses.append(float(target.loss(deviation)))
+    assert losses[1] == pytest.approx((4.0 if scaled else 1.0) * losses[0])

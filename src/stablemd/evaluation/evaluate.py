@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stablemd.data import Frames
 from stablemd.errors import DataError
+from stablemd.evaluation.dynamical import evaluate_dynamical
 from stablemd.evaluation.metrics import EvaluationMetrics, ObservableError
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.evaluation.survival import StableTime, stable_time
@@ -148,6 +149,9 @@ def evaluate(
         error, sampled, target = _compare(observable, kept, reference)
         curves.append((sampled, target))
         observable_errors[_unused(observable.key, observable_errors)] = error
+    dynamical = evaluate_dynamical(
+        settings.dynamical, system, kept, dynamics.dt_fs, dynamics.temperature_k
+    )
     wall["observables"] = time.perf_counter() - begin
     metrics = EvaluationMetrics(
         stable_time=survival,
@@ -159,6 +163,7 @@ def evaluate(
             "failures": [d for d in result.details if d][:20],
             "n_force_evaluations": result.n_force_evaluations,
             "detectors": detectors.thresholds,
+            "dynamical": dynamical,
         },
     )
     return Evaluation(

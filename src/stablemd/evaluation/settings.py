@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from stablemd.evaluation.dynamical import DiffusionSettings
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables.settings import DistanceDistributionSettings, ObservableSettings
 from stablemd.settings import Settings
@@ -23,6 +24,9 @@ class EvaluationSettings(Settings):
         (DistanceDistributionSettings(),),
         min_length=1,
         description="what is compared with the reference; the first one is drawn in the report",
+    )
+    dynamical: tuple[DiffusionSettings, ...] = Field(
+        (), description="diffusion coefficients to measure, from the paths of the replicas"
     )
     max_movie_frames: PositiveInt = Field(120, description="frames of a failing replica to keep")
     seed: NonNegativeInt = Field(1_000, description="of velocities and noise")

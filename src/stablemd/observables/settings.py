@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,14 +22,14 @@ from stablemd.observables.distance_distribution import DistanceDistribution
 from stablemd.observables.intermolecular_distance import MinimumIntermolecularDistance
 from stablemd.observables.radius_of_gyration import RadiusOfGyration
 from stablemd.observables.rdf import RadialDistribution
-from stablemd.observables.reference import read_curve
+from stablemd.observables.reference import ReferenceAverage, read_curve
 from stablemd.observables.registry import OBSERVABLES, make_observable
 from stablemd.observables.structure_factor import StructureFactor
 from stablemd.observables.tetrahedral_order import TetrahedralOrder
 from stablemd.settings import Settings
 from stablemd.system import System
 
-LossName = Literal["mse", "integrated_absolute", "huber", "wasserstein"]
+LossName = Literal["mse", "integrated_absolute", "huber", "hinge", "wasserstein", "kl"]
 Pair = tuple[str, str]
 
 
@@ -80,8 +81,23 @@ class CurveFileSettings(Settings):
     path: Path = Field(description="text table or npz file, relative to the configuration file")
     x: str | int = Field(0, description="column of the distance: its number from 0, or its name")
     y: str | int = Field(1, description="column of the value")
-    error: str | int | None = Field(None, description="column of the value's standard error")
+    error: str | int | None = Field(
+        None,
+        description="column of the value's standard error; training then measures deviations in "
+        "units of it (not with wasserstein and kl)",
+    )
+    least_error: PositiveFloat = Field(
+        0.01, description="smallest error that counts, for points that state none"
+    )
     length_unit: Literal["angstrom", "nm"] = Field("angstrom", description="unit of column x")
+
+    def average(self, axis: Tensor) -> ReferenceAverage:
+        """The curve averaged over the bins around ``axis`` (D,)."""
+        curve = read_curve(**self.model_dump(exclude={"least_error"}))
+        average = curve.over_bins(axis)
+        if average.stderr is None:
+            return average
+        return replace(average, stderr=average.stderr.clamp_min(self.least_error))
 
 
 class RadialDistributionSettings(_Compared):
@@ -105,8 +121,7 @@ class RadialDistributionSettings(_Compared):
             intramolecular=self.intramolecular, kernel=self.kernel,
         )  # fmt: skip
         if self.reference is not None:
-            curve = read_curve(**self.reference.model_dump())
-            rdf.reference = curve.over_bins(rdf.axis.cpu())
+            rdf.reference = self.reference.average(rdf.axis.cpu())
         return rdf
 
 

@@ -72,6 +72,8 @@ class Trajectory:
         Raises:
             DataError: the frames are not equally spaced, or no replica is long enough.
         """
+        if not len(positions):
+            raise DataError("a trajectory needs frames, and none are left; record more of them")
         rows = [torch.nonzero(replica == r).flatten() for r in replica.unique()]
         rows = [index[torch.argsort(step[index])] for index in rows]
         gaps = torch.cat([step[index].diff() for index in rows])

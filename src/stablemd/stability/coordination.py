@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError, SystemDefinitionError
-from stablemd.geometry import frame_cells, inscribed_radius, rounded_image
+from stablemd.geometry import frame_cells, inscribed_radius
 from stablemd.geometry.pairs import MAX_ELEMENTS, atom_name, element_numbers
+from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.thresholds import ReferenceStructures, Threshold, learnt
 from stablemd.system import System
@@ -66,6 +67,7 @@ class Coordination(Detector):
         self._system = system
         every = torch.arange(system.n_atoms, device=system.device)
         self._central = self._other = every
+        self._periodic = tuple(system.pbc.tolist())
         self._kind = "atoms"
         if pair is not None:
             one, other = element_numbers(pair, 2)
@@ -125,12 +127,16 @@ class Coordination(Detector):
     def _counts(self, positions: Tensor, cells: Tensor | None) -> Tensor:
         """Neighbours of every central atom, (R, A) float64; NaN where a position is not finite."""
         boxes = frame_cells(self._system, positions, cells)
-        others = positions.index_select(1, self._other)[:, None]
-        size = max(1, MAX_ELEMENTS // max(1, 3 * len(positions) * len(self._other)))
+        size = max(1, MAX_ELEMENTS // max(1, len(positions) * len(self._other)))
         rows = []
         for central in self._central.split(size):
-            vectors = others - positions.index_select(1, central)[:, :, None]
-            squares = rounded_image(vectors, boxes, self._system.pbc).square().sum(dim=3)
+
+            def difference(x: Tensor, central: Tensor = central) -> Tensor:
+                return (
+                    x.index_select(1, central)[:, :, None] - x.index_select(1, self._other)[:, None]
+                )
+
+            squares = squared_distances(positions, boxes, self._periodic, difference)
             near = (squares < self._square) & (self._other != central[:, None])
             # Zero times a number that is not finite is NaN.
             rows.append(near.sum(dim=2) + 0.0 * squares.amax(dim=2))

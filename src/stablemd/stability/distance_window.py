@@ -9,8 +9,9 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from stablemd.errors import ConfigError, SystemDefinitionError
-from stablemd.geometry import frame_cells, inscribed_radius, rounded_image
+from stablemd.geometry import frame_cells, inscribed_radius
 from stablemd.geometry.pairs import MAX_ELEMENTS, atom_name
+from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.thresholds import ReferenceStructures, Threshold, learnt
 from stablemd.system import System
@@ -70,7 +71,9 @@ class DistanceWindow(Detector):
         self.thresholds = tuple(t for window in windows.values() for t in window if t is not None)
         self._lower, self._upper = lower.to(system.device), upper.to(system.device)
         self._exists = exists.to(system.device)
-        self._columns = [torch.nonzero(system.numbers == z).flatten() for z in self._elements]
+        self._order = torch.argsort(system.numbers, stable=True)
+        self._sizes = torch.unique(system.numbers, return_counts=True)[1].tolist()
+        self._periodic = tuple(system.pbc.tolist())
 
     def _check_cell(self, upper: Tensor) -> None:
         finite = upper[upper.isfinite()]
@@ -150,15 +153,19 @@ class DistanceWindow(Detector):
         """Distance in Å from every atom to its nearest neighbour of each element, (R, N, M)."""
         boxes = frame_cells(self._system, positions, cells)
         n_replicas, n, _ = positions.shape
-        size = max(1, MAX_ELEMENTS // max(1, 3 * n_replicas * n))
+        size = max(1, MAX_ELEMENTS // max(1, n_replicas * n))
         rows = []
         for start in range(0, n, size):
-            centre = positions[:, start : start + size, None]
-            vectors = rounded_image(positions[:, None] - centre, boxes, self._system.pbc)
-            squares = vectors.square().sum(dim=3)
-            own = torch.arange(start, start + squares.shape[1], device=positions.device)
-            squares = squares.scatter(2, own[None, :, None].expand(n_replicas, -1, 1), torch.inf)
-            rows.append(torch.stack([squares[:, :, c].amin(dim=2) for c in self._columns], dim=2))
+            stop = min(start + size, n)
+
+            def difference(x: Tensor, start: int = start, stop: int = stop) -> Tensor:
+                return x[:, start:stop, None] - x[:, None]
+
+            squares = squared_distances(positions, boxes, self._periodic, difference)
+            squares[:, :, start:stop].diagonal(dim1=1, dim2=2).fill_(torch.inf)
+            # Grouped by element, so that each minimum runs over neighbouring memory.
+            grouped = squares.index_select(2, self._order).split(self._sizes, dim=2)
+            rows.append(torch.stack([part.amin(dim=2) for part in grouped], dim=2))
         return torch.cat(rows, dim=1).sqrt()
 
     def describe(self, where: int, value: float) -> str:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError
-from stablemd.geometry import PairSelection, frame_cells, inscribed_radius, rounded_image
+from stablemd.geometry import PairSelection, frame_cells, inscribed_radius
 from stablemd.geometry.pairs import MAX_ELEMENTS
+from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.thresholds import ReferenceStructures, Threshold, given, learnt
 from stablemd.system import System
@@ -42,6 +43,7 @@ class IntermolecularDistance(Detector):
         self.thresholds = (limit,)
         self._limit = limit.value
         self._system = system
+        self._periodic = tuple(system.pbc.tolist())
         self._pairs = PairSelection.of(system, intramolecular=False)
         if system.is_periodic:
             radius = float(inscribed_radius(system.cell, system.pbc))
@@ -91,18 +93,21 @@ class IntermolecularDistance(Detector):
     def _shortest(self, positions: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shortest distance (R,) in Å and the index of its pair (R,)."""
         boxes = frame_cells(self._system, positions, cells)
-        size = max(1, MAX_ELEMENTS // max(1, 3 * len(positions)))
+        size = max(1, MAX_ELEMENTS // max(1, len(positions)))
         squares, places = [], []
         for start in range(0, len(self._pairs), size):
             first = self._pairs.first[start : start + size]
             second = self._pairs.second[start : start + size]
-            vectors = positions.index_select(1, first) - positions.index_select(1, second)
-            vectors = rounded_image(vectors, boxes, self._system.pbc)
-            square, place = vectors.square().sum(dim=2).min(dim=1)
+
+            def difference(x: Tensor, first: Tensor = first, second: Tensor = second) -> Tensor:
+                return x.index_select(1, first).sub_(x.index_select(1, second))
+
+            piece = squared_distances(positions, boxes, self._periodic, difference)
+            square, place = piece.min(dim=1)
             squares.append(square)
             places.append(place + start)
-        smallest, piece = torch.stack(squares).min(dim=0)
-        return smallest.sqrt(), torch.stack(places).gather(0, piece[None])[0]
+        smallest, nearest = torch.stack(squares).min(dim=0)
+        return smallest.sqrt(), torch.stack(places).gather(0, nearest[None])[0]
 
     def describe(self, where: int, value: float) -> str:
         if where < 0:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from stablemd.cell import volumes
 from stablemd.errors import ConfigError, SystemDefinitionError
-from stablemd.geometry import PairSelection, frame_cells, inscribed_radius, rounded_image
+from stablemd.geometry import PairSelection, frame_cells, inscribed_radius
 from stablemd.geometry.pairs import MAX_ELEMENTS
+from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.thresholds import ReferenceStructures, Threshold, given, learnt
 from stablemd.system import System
@@ -122,7 +123,8 @@ class RdfDrift(Detector):
             errors = torch.stack(parts or [mean]).sub(mean).abs().sum(dim=1) * probe._width
             limit = learnt(
                 "max_error", errors, "Å", upper=True, quantile=quantile, margin=margin,
-                source=reference.source, what=f"largest error of windows of {window}",
+                source=reference.source, what="largest error",
+                counted=f"windows of {window} structures",
             )  # fmt: skip
         else:
             limit = given("max_error", max_error, "Å")
@@ -168,13 +170,16 @@ class RdfDrift(Detector):
         assert boxes is not None
         n_replicas, n_bins = len(positions), len(self._shells)
         counts = positions.new_zeros(n_replicas, n_bins + 1)
-        size = max(1, MAX_ELEMENTS // max(1, 3 * n_replicas))
+        size = max(1, MAX_ELEMENTS // max(1, n_replicas))
         for first, second in zip(
             self._pairs.first.split(size), self._pairs.second.split(size), strict=True
         ):
-            vectors = positions.index_select(1, first) - positions.index_select(1, second)
-            vectors = rounded_image(vectors, boxes, self._system.pbc)
-            place = torch.linalg.vector_norm(vectors, dim=2) / self._width
+
+            def difference(x: Tensor, first: Tensor = first, second: Tensor = second) -> Tensor:
+                return x.index_select(1, first).sub_(x.index_select(1, second))
+
+            squares = squared_distances(positions, boxes, (True, True, True), difference)
+            place = squares.sqrt_().div_(self._width)
             place = torch.where(place < n_bins, place, float(n_bins)).to(torch.int64)
             counts = counts.scatter_add(1, place, torch.ones_like(place, dtype=counts.dtype))
         density = volumes(boxes)[:, None] / (len(self._pairs) * self._shells)

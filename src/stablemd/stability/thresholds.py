@@ -71,6 +71,7 @@ def learnt(
     margin: float,
     source: str,
     what: str,
+    counted: str = "structures",
 ) -> Threshold:
     """A threshold beyond what reference structures show.
 
@@ -84,6 +85,7 @@ def learnt(
         margin: moves the threshold outward, in ``unit``.
         source: name of the structures.
         what: the values in words, e.g. ``"shortest distance"``.
+        counted: what there is one value of each.
 
     Raises:
         ConfigError: quantile or margin is out of range.
@@ -98,7 +100,7 @@ def learnt(
     sign, word = (1.0, "plus") if upper else (-1.0, "less")
     which = f"quantile {level:g} of the {what}" if quantile else f"{what}"
     origin = (
-        f"{which} of {len(extremes)} structures of {source} is {seen:.4g} {unit}, {word} a margin "
+        f"{which} of {len(extremes)} {counted} of {source} is {seen:.4g} {unit}, {word} a margin "
         f"of {margin:g} {unit}"
     )
     return Threshold(name, seen + sign * margin, unit, origin.replace("  ", " "))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 
 import torch
 from torch import Tensor
 
 from stablemd.estimators import Loss, make_loss
+from stablemd.estimators.losses import LOSSES
 from stablemd.observables.base import Observable
 from stablemd.observables.settings import ObservableSettings
 from stablemd.system import System
@@ -43,7 +45,8 @@ class ObservableTarget:
             else:
                 target = observable.reference.mean.to(system.device)
             self.observables.append(observable)
-            self._losses.append(make_loss(choice.loss, target, _spacing(observable)))
+            options = _uncertainty(observable, choice.loss)
+            self._losses.append(make_loss(choice.loss, target, _spacing(observable), **options))
             self._weights.append(choice.weight)
         self._sizes = [len(observable.axis) for observable in self.observables]
 
@@ -65,3 +68,11 @@ def _spacing(observable: Observable) -> float:
     """Bin width of a distribution; 1 where the components are separate quantities."""
     axis = observable.axis
     return float(axis[1] - axis[0]) if len(axis) > 1 else 1.0
+
+
+def _uncertainty(observable: Observable, loss: str) -> dict[str, Tensor]:
+    """The errors of a reference that states them, as the option of losses that take them."""
+    given = observable.reference
+    if given is None or given.stderr is None or "sigma" not in signature(LOSSES[loss]).parameters:
+        return {}
+    return {"sigma": given.stderr}
