@@ -81,7 +81,7 @@ def assert_distributed(samples: Tensor, distribution: stats.rv_continuous, *args
     ("coupling", "com_fixed"), [("isotropic", True), ("isotropic", False), ("anisotropic", True)]
 )
 def test_an_ideal_gas_has_its_exact_volume_distribution(coupling: str, com_fixed: bool) -> None:
-    system, state = gas(300)
+    system, state = gas(200)
     integrator = make_integrator(
         "cell_rescaling", dt_fs=2.0, temperature_k=T, tau_fs=20.0, pressure_bar=PRESSURE,
         barostat_tau_fs=200.0, compressibility_per_bar=1.0 / PRESSURE, coupling=coupling,
@@ -106,7 +106,7 @@ def test_an_ideal_gas_has_its_exact_volume_distribution(coupling: str, com_fixed
 
 
 def test_csvr_gives_the_kinetic_energy_its_exact_distribution() -> None:
-    system, state = gas(400)
+    system, state = gas(300)
     for tau_fs in (3.0, 60.0):  # nearly redrawn in every step, and slowly followed
         integrator = make_integrator("csvr", dt_fs=2.0, temperature_k=T, tau_fs=tau_fs)
         kept = run(integrator, system, state, 900, 10)[15:]
