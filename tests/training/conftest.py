@@ -192,9 +192,9 @@ class Toy:
         energies, _ = model.for_sampling(self.system)(line)
         beta = units.beta(TEMPERATURE_K)
         density = grid.square() * torch.exp(-beta * (energies - energies.min()))
-        positions = line[torch.multinomial(density, n, replacement=True, generator=generator)]
+        chosen = torch.multinomial(density, n, replacement=True, generator=generator)
         replica = torch.arange(n) % 24
-        return RecordedFrames(positions, torch.zeros(n, dtype=torch.float64), replica, 5 * replica)
+        return RecordedFrames(line[chosen], energies[chosen], replica, 5 * replica)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def equal_replicas(a: State, b: State) -> torch.Tensor:
 def test_copies_fill_the_wanted_share(toy, share: float, n_failed: int, n_copies: int) -> None:
     rewound = thermal_state(32)
     failed = torch.tensor([3, 8, 17, 30])[:n_failed]
-    start = learning_start(rewound, failed, WATER, toy.settings(failing_share=share))
+    start, copied_from = learning_start(rewound, failed, WATER, toy.settings(failing_share=share))
     sources = rewound.positions[failed]
     matches = (start.positions[:, None] == sources[None]).flatten(2).all(dim=2)
     near_failure = matches.any(dim=1)
@@ -62,6 +62,8 @@ def test_copies_fill_the_wanted_share(toy, share: float, n_failed: int, n_copies
     copied = near_failure.clone()
     copied[failed] = False
     origin = failed[matches.int().argmax(dim=1)]
+    assert torch.equal(copied_from[copied], origin[copied])
+    assert torch.equal(copied_from[~copied], torch.arange(32)[~copied])
     assert torch.equal(start.forces[copied], rewound.forces[origin[copied]])
     assert torch.equal(start.energies[copied], rewound.energies[origin[copied]])
     assert torch.equal(start.thermostat["xi"][copied], rewound.thermostat["xi"][origin[copied]])
@@ -70,7 +72,7 @@ def test_copies_fill_the_wanted_share(toy, share: float, n_failed: int, n_copies
 def test_failed_and_remaining_replicas_are_untouched_and_identities_stay(toy) -> None:
     rewound = thermal_state(32)
     failed = torch.tensor([3, 8, 17, 30])
-    start = learning_start(rewound, failed, WATER, toy.settings(failing_share=0.75))
+    start, _ = learning_start(rewound, failed, WATER, toy.settings(failing_share=0.75))
     same = equal_replicas(start, rewound)
     assert bool(same[failed].all())
     assert int(same.sum()) == 32 - 20
@@ -84,7 +86,7 @@ def test_nothing_is_copied_where_nothing_failed_or_enough_did(
 ) -> None:
     rewound = thermal_state(32)
     index = torch.tensor(failed, dtype=torch.int64)
-    start = learning_start(rewound, index, WATER, toy.settings(failing_share=share))
+    start, _ = learning_start(rewound, index, WATER, toy.settings(failing_share=share))
     assert bool(equal_replicas(start, rewound).all())
 
 
@@ -93,7 +95,7 @@ def test_copies_keep_the_canonical_distribution_of_momenta(toy) -> None:
     n = 20000
     rewound = thermal_state(n)
     failed = torch.arange(0, n, 2)
-    start = learning_start(rewound, failed, WATER, toy.settings(failing_share=1.0))
+    start, _ = learning_start(rewound, failed, WATER, toy.settings(failing_share=1.0))
     copies = torch.arange(1, n, 2)
     momenta = start.momenta[copies]
     n_dof = degrees_of_freedom(3, com_fixed=True)
@@ -110,7 +112,7 @@ def test_copies_of_one_failure_differ_but_remember_it(toy) -> None:
     """What is kept of the source (share m) and what is fresh (variance v): m² + v = 1."""
     n = 4000
     rewound = thermal_state(n)
-    start = learning_start(rewound, torch.tensor([5]), WATER, toy.settings(failing_share=1.0))
+    start, _ = learning_start(rewound, torch.tensor([5]), WATER, toy.settings(failing_share=1.0))
     scale = (units.KB * TEMPERATURE_K * WATER.masses).sqrt()[:, None]
     copies = start.momenta[torch.arange(n) != 5] / scale
     source = rewound.momenta[5] / scale
@@ -125,9 +127,9 @@ def test_copies_of_one_failure_differ_but_remember_it(toy) -> None:
 def test_the_draws_are_those_of_the_step_and_not_of_start_velocities(toy) -> None:
     settings = toy.settings(failing_share=1.0)
     failed = torch.tensor([0])
-    first = learning_start(thermal_state(8, step=700), failed, WATER, settings)
-    again = learning_start(thermal_state(8, step=700), failed, WATER, settings)
-    later = learning_start(thermal_state(8, step=800), failed, WATER, settings)
+    first, _ = learning_start(thermal_state(8, step=700), failed, WATER, settings)
+    again, _ = learning_start(thermal_state(8, step=700), failed, WATER, settings)
+    later, _ = learning_start(thermal_state(8, step=800), failed, WATER, settings)
     assert bool(equal_replicas(first, again).all())
     assert equal_replicas(first, later).tolist() == [True] + [False] * 7
     # What was added to each copy is not a multiple of the velocities that the

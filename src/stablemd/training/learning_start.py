@@ -21,7 +21,7 @@ REFRESH_ID_OFFSET = 1 << 24
 
 def learning_start(
     rewound: State, failed: Tensor, system: System, settings: StableSettings
-) -> State:
+) -> tuple[State, Tensor]:
     """Fill the wanted share of the replicas with copies of the failed ones.
 
     A failure is seen by few replicas, and only frames near it carry the signal;
@@ -34,12 +34,14 @@ def learning_start(
         settings: ``failing_share`` says how many replicas start near a failure.
 
     Returns:
-        The state of all replicas, in which replica ids are as before.
+        The state of all replicas, in which replica ids are as before, and the
+        replica that each of them is a copy of, (R,) int64.
     """
     n_replicas, n_failed = rewound.n_replicas, len(failed)
+    origin = torch.arange(n_replicas, device=failed.device)
     wanted = round(settings.failing_share * n_replicas)
     if n_failed == 0 or n_failed >= wanted:
-        return rewound
+        return rewound, origin
     is_failed = torch.zeros(n_replicas, dtype=torch.bool, device=failed.device)
     is_failed[failed] = True
     free = torch.nonzero(~is_failed).flatten()[: wanted - n_failed]
@@ -59,4 +61,4 @@ def learning_start(
         momenta=keep * copies.momenta + MOMENTUM_REFRESH * fresh,
         replica_ids=rewound.replica_ids[free],
     )
-    return rewound.scatter(free, copies)
+    return rewound.scatter(free, copies), origin.index_copy(0, free, source)

@@ -41,6 +41,9 @@ REJECTED_CUT = 0.25
 RATE_SCALE_RANGE = (0.02, 10.0)
 """The upper end matters where no limit binds: N_eff can't see regions without frames."""
 
+N_TABLE_CHECK = 4
+"""Training structures on which an approximate sampling form checks itself."""
+
 TIGHT_BUDGET = 0.5
 """Above this use of the budget the observables may no longer pull against the labels."""
 
@@ -138,11 +141,13 @@ class StableObjective:
         self.optimizer = self._make_optimizer()
         self.rate_scale = 1.0
         self._restoring = False
+        self._table_check = train.positions[:N_TABLE_CHECK].to(potential.device)
         self.estimator_s = 0.0
-        """Wall time of the estimator so far: observables, energies, backward pass."""
+        """Wall time of the estimator so far: observables, energies (also those that a step's
+        limit and the next step need), backward pass."""
         self.steps_done = 0
         centre_energies(potential, system, train)
-        self.errors = self._errors(self._form())
+        self.errors = self._errors(self.sampling_form())
         self.budget = ErrorBudget(
             self.errors, settings.force_mae_budget, settings.energy_mae_budget
         )
@@ -176,17 +181,25 @@ class StableObjective:
             self._anchor_positions, self._anchor_forces = positions, forces
             self._anchor_cells = cells
 
-    def epoch_frames(self, recorded: RecordedFrames) -> EpochFrames:
-        """The recorded frames with everything that the estimator needs."""
+    def epoch_frames(self, recorded: RecordedFrames, origin: Tensor | None = None) -> EpochFrames:
+        """The recorded frames with everything that the estimator needs.
+
+        Args:
+            recorded: sampled at the present parameters, with the energies that the
+                dynamics computed anyway.
+            origin: the replica that each replica is a copy of, (R,); copies of one
+                are not independent, and count as one in error bars.
+        """
         begin = time.perf_counter()
         positions = recorded.positions.to(self._potential.device)
         cells = None if recorded.cells is None else recorded.cells.to(positions)
-        energies = self._form()(positions, cells)[0]
+        energies = recorded.energies.to(positions.device)
+        replica = recorded.replica if origin is None else origin[recorded.replica]
         frames = SampledFrames(
             positions=positions,
             reference_energies=energies,
             values=self._target.values(positions, cells),
-            replica=recorded.replica.to(positions.device),
+            replica=replica.to(positions.device),
             cells=cells,
         )
         self.estimator_s += time.perf_counter() - begin
@@ -306,6 +319,7 @@ class StableObjective:
     def _limited_step(self, epoch: EpochFrames) -> float:
         """Take the optimizer's step as far as the limits allow; the share taken."""
         before = [p.detach().clone() for p in self._parameters]
+        memory = copy.deepcopy(self.optimizer.state_dict())
         self.optimizer.step()
         proposed = [
             self.rate_scale * (p.detach() - b)
@@ -315,12 +329,14 @@ class StableObjective:
         usage_before = self.budget.usage(self.errors)
         for share in SHRINK_FACTORS:
             self._move(before, proposed, share)
-            form = self._form()
+            form = self.sampling_form()
             errors = self._errors(form)
             # A model that is over its budget already may only come closer to it.
             if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
                 continue
+            begin = time.perf_counter()
             energies = form(epoch.frames.positions, epoch.frames.cells)[0]
+            self.estimator_s += time.perf_counter() - begin
             n_eff = epoch.n_eff_share(energies, self._beta)
             if not n_eff >= share_before - self._settings.max_n_eff_loss:
                 continue
@@ -329,6 +345,7 @@ class StableObjective:
             centre_energies(self._potential, self._system, self._train)
             return share
         self._put(before)
+        self.optimizer.load_state_dict(memory)  # a rejected step leaves no momentum
         self._follow(REJECTED_CUT)
         return 0.0
 
@@ -344,8 +361,9 @@ class StableObjective:
         for parameter, value in zip(self._parameters, values, strict=True):
             parameter.copy_(value)
 
-    def _form(self) -> SamplingForm:
-        return self._potential.for_sampling(self._system)
+    def sampling_form(self) -> SamplingForm:
+        """A fast evaluator at the present parameters, checked against the exact model."""
+        return self._potential.for_sampling(self._system, self._table_check)
 
     def _errors(self, form: SamplingForm) -> LabelErrors:
         """Validation errors at the present parameters, up to a constant in the energies."""

@@ -25,9 +25,6 @@ from stablemd.training.stable_settings import StableSettings
 NEXT_CYCLE = "next cycle"
 """Where a run goes on that ended with its last cycle."""
 
-N_TABLE_CHECK = 8
-"""Reference structures on which a sampling form checks itself."""
-
 OnProgress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done."""
 
@@ -88,6 +85,7 @@ class StableRun:
         self._epoch = 0
         self._md_step = 0
         self._learning_start: State | None = None
+        self._origin: Tensor | None = None
         self._candidates: list[Candidate] = []
         self._best_state: dict[str, Tensor] = {}
         self._stop_reason = ""
@@ -145,8 +143,7 @@ class StableRun:
             self._phase = self._open_phase
 
     def _sampling_form(self) -> SamplingForm:
-        check = self._train.positions[:N_TABLE_CHECK].to(self._potential.device)
-        return self._potential.for_sampling(self._system, check)
+        return self._objective.sampling_form()
 
     def _fresh_state(self, form: SamplingForm) -> State:
         """Training structures, chosen by (seed, cycle), with Maxwell–Boltzmann momenta."""
@@ -213,7 +210,7 @@ class StableRun:
             if n_failed >= s.max_failed * s.n_replicas:
                 break
         self._md_step = state.step
-        self._learning_start = learning_start(
+        self._learning_start, self._origin = learning_start(
             replace(rewound, alive=torch.ones_like(rewound.alive)),
             torch.nonzero(~state.alive).flatten(),
             self._system,
@@ -292,7 +289,7 @@ class StableRun:
         reason = self._learning_stop(failed_fraction)
         steps: list[dict[str, Any]] = []
         if reason is None:
-            epoch = self._objective.epoch_frames(result.frames)
+            epoch = self._objective.epoch_frames(result.frames, self._origin)
             for _ in range(s.steps_per_epoch):
                 step = self._objective.step(epoch)
                 if step is None:
@@ -357,6 +354,7 @@ class StableRun:
             "objective": self._objective.payload(),
             "plateau": self._plateau.payload(),
             "learning_start": None if start is None else start.to_dict(),
+            "origin": self._origin,
             "candidates": [asdict(c) for c in self._candidates],
             "best_state": self._best_state,
             "counters": {
@@ -378,6 +376,7 @@ class StableRun:
         self._plateau.restore(payload["plateau"])
         start = payload["learning_start"]
         self._learning_start = None if start is None else State.from_dict(start, device)
+        self._origin = payload["origin"]
         self._candidates = [Candidate(**c) for c in payload["candidates"]]
         self._best_state = {k: v.to(device) for k, v in payload["best_state"].items()}
         for name, value in payload["counters"].items():
