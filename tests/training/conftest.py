@@ -148,6 +148,7 @@ class Toy:
             "target_failed": 0.0,
             "rewind_steps": 20,
             "failing_share": 0.75,
+            "learning_replicas": 24,
             "learning_steps": 50,
             "record_every": 5,
             "max_cycles": 4,

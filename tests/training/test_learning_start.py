@@ -69,6 +69,31 @@ def test_copies_fill_the_wanted_share(toy, share: float, n_failed: int, n_copies
     assert torch.equal(start.thermostat["xi"][copied], rewound.thermostat["xi"][origin[copied]])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "share", "n_failed"), [(128, 0.75, 4), (40, 0.75, 4), (100, 0.1, 2), (64, 1.0, 32)]
+)
+def test_additional_replicas_are_copies_under_ids_of_their_own(
+    toy, wanted: int, share: float, n_failed: int
+) -> None:
+    rewound = thermal_state(32)
+    failed = torch.randperm(32, generator=torch.Generator().manual_seed(2))[:n_failed]
+    settings = toy.settings(failing_share=share, learning_replicas=wanted)
+    start, source = learning_start(rewound, failed, WATER, settings)
+    assert start.n_replicas == wanted and len(start.replica_ids.unique()) == wanted
+    assert torch.equal(start.replica_ids[:32], rewound.replica_ids)
+    assert torch.equal(start.positions, rewound.positions[source])
+    near_failure = torch.isin(source, failed)
+    assert int(near_failure.sum()) == max(round(share * wanted), n_failed)
+    for group in (near_failure, ~near_failure):  # every source gets its part of the places
+        counts = torch.bincount(source[group], minlength=32)
+        counts = counts[counts > 0]
+        assert not len(counts) or int(counts.max() - counts.min()) <= 1
+    originals = torch.arange(wanted) == source
+    assert torch.equal(start.momenta[originals], rewound.momenta[source[originals]])
+    moved = (start.momenta != rewound.momenta[source]).flatten(1).any(dim=1)
+    assert torch.equal(moved, ~originals)
+
+
 def test_failed_and_remaining_replicas_are_untouched_and_identities_stay(toy) -> None:
     rewound = thermal_state(32)
     failed = torch.tensor([3, 8, 17, 30])
@@ -125,7 +150,7 @@ def test_copies_of_one_failure_differ_but_remember_it(toy) -> None:
 
 
 def test_the_draws_are_those_of_the_step_and_not_of_start_velocities(toy) -> None:
-    settings = toy.settings(failing_share=1.0)
+    settings = toy.settings(failing_share=1.0, learning_replicas=8)
     failed = torch.tensor([0])
     first, _ = learning_start(thermal_state(8, step=700), failed, WATER, settings)
     again, _ = learning_start(thermal_state(8, step=700), failed, WATER, settings)

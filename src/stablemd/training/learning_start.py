@@ -22,7 +22,7 @@ REFRESH_ID_OFFSET = 1 << 24
 def learning_start(
     rewound: State, failed: Tensor, system: System, settings: StableSettings
 ) -> tuple[State, Tensor]:
-    """Fill the wanted share of the replicas with copies of the failed ones.
+    """Fill the replicas of a learning phase, the wanted share of them with copies of failed ones.
 
     A failure is seen by few replicas, and only frames near it carry the signal;
     copies with partly redrawn momenta see more of it in the same time.
@@ -31,34 +31,51 @@ def learning_start(
         rewound: all replicas; failed ones shortly before their failure.
         failed: indices of the failed replicas, (F,) int64.
         system: the molecule.
-        settings: ``failing_share`` says how many replicas start near a failure.
+        settings: ``learning_replicas`` says how many there are, ``failing_share``
+            how many of them start near a failure.
 
     Returns:
-        The state of all replicas, in which replica ids are as before, and the
-        replica that each of them is a copy of, (R,) int64.
+        The state of all replicas of the phase: first those of ``rewound`` under
+        their ids, some of them replaced, then the additional ones under new
+        ids.  And the replica that each of them stems from, (L,) int64.
     """
-    n_replicas, n_failed = rewound.n_replicas, len(failed)
-    origin = torch.arange(n_replicas, device=failed.device)
-    wanted = round(settings.failing_share * n_replicas)
-    if n_failed == 0 or n_failed >= wanted:
-        return rewound, origin
-    is_failed = torch.zeros(n_replicas, dtype=torch.bool, device=failed.device)
+    n_given = rewound.n_replicas
+    source = torch.arange(n_given, device=failed.device)
+    if len(failed) == 0 or settings.failing_share == 0.0:
+        return rewound, source
+    n_replicas = max(settings.learning_replicas, n_given)
+    is_failed = torch.zeros(n_given, dtype=torch.bool, device=failed.device)
     is_failed[failed] = True
-    free = torch.nonzero(~is_failed).flatten()[: wanted - n_failed]
-    source = failed[torch.arange(len(free), device=failed.device) % n_failed]
-    copies = rewound.select(source)
+    n_copies = max(0, round(settings.failing_share * n_replicas) - len(failed))
+    going_on = torch.nonzero(~is_failed).flatten()
+    n_added = n_replicas - n_given
+    # Copies take the additional places first, then those of replicas that could go on.
+    n_in_added = min(n_copies, n_added)
+    replaced = going_on[: n_copies - n_in_added]
+    source[replaced] = _cycle(failed, len(replaced))
+    others = going_on[len(replaced) :] if len(going_on) > len(replaced) else failed
+    added = torch.cat(
+        [_cycle(failed, n_in_added, len(replaced)), _cycle(others, n_added - n_in_added)]
+    )
+    copies = torch.cat([replaced, torch.arange(n_given, n_replicas, device=failed.device)])
+    source = torch.cat([source, added])
+    new_ids = rewound.replica_ids.max() + 1 + torch.arange(n_added, device=failed.device)
+    ids = torch.cat([rewound.replica_ids, new_ids])
+    state = replace(rewound.select(source), replica_ids=ids)
     fresh = maxwell_boltzmann_momenta(
         system,
         settings.dynamics.temperature_k,
         settings.seed,
-        rewound.replica_ids[free] + REFRESH_ID_OFFSET,
+        ids[copies] + REFRESH_ID_OFFSET,
         step=rewound.step,
         remove_com=True,
     )
     keep = (1.0 - MOMENTUM_REFRESH**2) ** 0.5
-    copies = replace(
-        copies,
-        momenta=keep * copies.momenta + MOMENTUM_REFRESH * fresh,
-        replica_ids=rewound.replica_ids[free],
-    )
-    return rewound.scatter(free, copies), origin.index_copy(0, free, source)
+    momenta = state.momenta.clone()
+    momenta[copies] = keep * momenta[copies] + MOMENTUM_REFRESH * fresh
+    return replace(state, momenta=momenta), source
+
+
+def _cycle(index: Tensor, n: int, start: int = 0) -> Tensor:
+    """``n`` entries of ``index``, each as often as the others, from ``start`` on."""
+    return index[(start + torch.arange(n, device=index.device)) % len(index)]

@@ -283,7 +283,7 @@ class StableRun:
         )
         self._md_step = result.state.step
         sampled = time.perf_counter()
-        failed_fraction = result.n_failed / s.n_replicas
+        failed_fraction = result.n_failed / start.n_replicas
         estimator_before = self._objective.estimator_s
         self._epoch += 1
         reason = self._learning_stop(failed_fraction)

@@ -46,8 +46,13 @@ class StableSettings(Settings):
         "from failed ones (copies with partly redrawn velocities); the others go on from where "
         "they were. 0: every replica goes on by itself, as in the paper",
     )
-    learning_steps: PositiveInt = Field(300, description="steps of one learning epoch")
-    record_every: PositiveInt = Field(10, description="steps between frames of a learning epoch")
+    learning_replicas: PositiveInt = Field(
+        128,
+        description="replicas of a learning phase, filled up with copies; with fewer than "
+        "n_replicas, or failing_share = 0, there are as many as n_replicas",
+    )
+    learning_steps: PositiveInt = Field(500, description="steps of one learning epoch")
+    record_every: PositiveInt = Field(50, description="steps between frames of a learning epoch")
     max_cycles: PositiveInt = Field(6, description="simulate-learn cycles at most")
     max_learning_epochs: PositiveInt = Field(10, description="epochs of a learning phase at most")
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
@@ -73,7 +78,7 @@ class StableSettings(Settings):
     learning_rate: PositiveFloat = Field(5e-4, description="step size at the start")
     gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the combined gradient")
     steps_per_epoch: PositiveInt = Field(
-        4, description="reweighted optimizer steps per learning epoch; 1: as in the paper"
+        2, description="reweighted optimizer steps per learning epoch; 1: as in the paper"
     )
     min_n_eff: float = Field(
         0.5,
@@ -103,7 +108,7 @@ class StableSettings(Settings):
     )
     energy_mae_budget: float | None = Field(None, ge=1.0, description="the same for the energy MAE")
     max_backward_frames: int | None = Field(
-        96,
+        48,
         ge=2,
         description="frames in the estimator's backward pass at most, an unbiased "
         "sample of all; none: every frame",
