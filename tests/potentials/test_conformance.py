@@ -280,3 +280,15 @@ def test_atomic_energies_of_the_sampling_form_are_the_models(
     assert float((local - exact.reshape(local.shape)).abs().max()) < 1e-4
     energies, _ = form(ethanol_positions)
     torch.testing.assert_close(local.sum(dim=1), energies, rtol=0, atol=1e-5)
+
+
+def test_energies_alone_are_those_of_a_call(
+    name: str, ethanol: System, ethanol_positions: Tensor
+) -> None:
+    form = build(name, torch.float32).for_sampling(ethanol)
+    broken = ethanol_positions.clone()
+    broken[3, 2, 1] = float("nan")
+    energies, _ = form(broken)
+    assert torch.equal(form.energies(broken).isfinite(), energies.isfinite())
+    keep = energies.isfinite()
+    torch.testing.assert_close(form.energies(broken)[keep], energies[keep], rtol=0, atol=1e-7)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stablemd import units
 from stablemd.training.label_errors import energy_and_force_mae
-from stablemd.training.objective import EpochFrames
+from stablemd.training.epoch_frames import EpochFrames
 
 UNLIMITED = {"force_mae_budget": None, "energy_mae_budget": None, "max_n_eff_loss": 1.0}
 """Switches off every limit on a step."""

@@ -45,6 +45,10 @@ class SamplingForm:
         """
         raise NotImplementedError
 
+    def energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        """Energies (R,) in eV alone, the same numbers as in a call; cheaper where a form can."""
+        return self(positions, cells)[0]
+
     def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and forces as in a call, and the stress (R, 3, 3) in eV/Å³.
 

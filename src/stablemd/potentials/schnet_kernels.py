@@ -134,6 +134,11 @@ def evaluate_found_pairs(
             local[r, i] = sum_i + b_energy
             energy += local[r, i]
         energies[r] = energy * scale + shift
+        if counts[r] < 0:
+            energies[r] = np.nan
+            local[r] = np.nan
+    if forces.shape[0] == 0:
+        return
 
     # From here on h is the gradient by the features, m that by the messages, g that by x.
     fill(h, _ZERO)
@@ -169,9 +174,7 @@ def evaluate_found_pairs(
                 forces[r, i, c] += pull
                 forces[r, j, c] -= pull
         if counts[r] < 0:
-            energies[r] = np.nan
             forces[r] = np.nan
-            local[r] = np.nan
 
 
 def _entry_points(digest: str) -> tuple[Any, Any]:

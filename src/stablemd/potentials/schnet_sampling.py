@@ -63,8 +63,12 @@ class SchNetSampling(SamplingForm):
         energies, forces, _ = self._evaluate(positions)
         return energies, forces
 
+    def energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        energies, _, _ = self._evaluate(positions, with_forces=False)
+        return energies
+
     def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
-        _, _, local = self._evaluate(positions)
+        _, _, local = self._evaluate(positions, with_forces=False)
         return local * self._scale + self._shifts
 
     def advance(
@@ -101,9 +105,11 @@ class SchNetSampling(SamplingForm):
         other._work = copy_workspace(self._work)
         return other
 
-    def _evaluate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluate(
+        self, positions: Tensor, *, with_forces: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
         x = positions.to(torch.float64).contiguous()
-        forces = torch.empty_like(x)
+        forces = torch.empty_like(x if with_forces else x[:0])
         local = torch.empty(x.shape[:2], dtype=torch.float64)
         energies = torch.empty(x.shape[0], dtype=torch.float64)
         evaluate_replicas(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,19 +15,19 @@ from stablemd.errors import DataError
 from stablemd.estimators import (
     SampledFrames,
     boltzmann_gradient,
-    boltzmann_weights,
-    n_eff_kish,
 )
 from stablemd.md import RecordedFrames
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.budget import ErrorBudget
 from stablemd.training.energy_offset import centre_energies
+from stablemd.training.epoch_frames import EpochFrames
 from stablemd.training.gradients import cosine, norm, take_gradient, without_conflict
 from stablemd.training.label_errors import LabelErrors
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
 from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.stable_settings import StableSettings
+from stablemd.training.step_record import StepRecord
 
 SHRINK_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """Shares of a proposed step that are tried until the limits allow one."""
@@ -44,64 +43,11 @@ RATE_SCALE_RANGE = (0.02, 10.0)
 N_TABLE_CHECK = 4
 """Training structures on which an approximate sampling form checks itself."""
 
+NOISE_GROUPS = 8
+"""Groups of replicas whose gradients are compared."""
+
 TIGHT_BUDGET = 0.5
 """Above this use of the budget the observables may no longer pull against the labels."""
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """Numbers of one optimizer step, as they stand in the log.
-
-    Attributes:
-        observable_loss: loss on the ensemble averages before the step.
-        observable_loss_stderr: its standard error (jackknife over replicas).
-        label_loss: energy/force loss of the step's batch.
-        anchor_loss: mean squared change of forces on the model's own stable frames.
-        observable_gradient_norm: norm of the estimator's gradient.
-        label_gradient_norm: norm of the energy/force gradient.
-        gradient_cosine: cosine between the two.
-        n_eff: effective sample size of the frames before the step.
-        n_frames: frames used.
-        n_dropped: frames with non-finite numbers that were left out.
-        step_share: share of the proposed step that the limits allowed; 0: rejected.
-        rate_scale: factor on the learning rate that the limits have led to.
-    """
-
-    observable_loss: float
-    observable_loss_stderr: float
-    label_loss: float
-    anchor_loss: float
-    observable_gradient_norm: float
-    label_gradient_norm: float
-    gradient_cosine: float
-    n_eff: float
-    n_frames: int
-    n_dropped: int
-    step_share: float
-    rate_scale: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass
-class EpochFrames:
-    """The frames of one learning epoch and their energies at the present parameters.
-
-    Attributes:
-        frames: those with finite numbers.
-        energies: U at the present parameters in eV, (n,).
-        n_dropped: recorded frames with numbers that are not finite.
-    """
-
-    frames: SampledFrames
-    energies: Tensor
-    n_dropped: int = 0
-
-    def n_eff_share(self, energies: Tensor, beta: float) -> float:
-        """Effective share of the frames at parameters that give these energies."""
-        weights = boltzmann_weights(energies, self.frames.reference_energies, beta)
-        return n_eff_kish(weights) / len(weights)
 
 
 class StableObjective:
@@ -194,20 +140,24 @@ class StableObjective:
         positions = recorded.positions.to(self._potential.device)
         cells = None if recorded.cells is None else recorded.cells.to(positions)
         energies = recorded.energies.to(positions.device)
-        replica = recorded.replica if origin is None else origin[recorded.replica]
         frames = SampledFrames(
             positions=positions,
             reference_energies=energies,
             values=self._target.values(positions, cells),
-            replica=replica.to(positions.device),
+            replica=recorded.replica.to(positions.device),
             cells=cells,
+            group=None if origin is None else origin[recorded.replica].to(positions.device),
         )
         self.estimator_s += time.perf_counter() - begin
         keep = frames.finite_mask()
         return EpochFrames(frames.select(keep), energies[keep], int((~keep).sum()))
 
-    def step(self, epoch: EpochFrames) -> StepRecord | None:
-        """One step; None, with nothing changed, if the frames can no longer carry it."""
+    def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
+        """One step; None, with nothing changed, if the frames can no longer carry it.
+
+        With ``assess`` the noise of the gradient is estimated, from the scatter
+        between groups of replicas; that costs as much as a further backward pass.
+        """
         settings = self._settings
         if len(epoch.energies) < 2:
             return None  # every replica failed before its first frame was recorded
@@ -225,6 +175,7 @@ class StableObjective:
             energies=epoch.energies,
             max_backward_frames=settings.max_backward_frames,
             seed=self.steps_done,
+            noise_groups=NOISE_GROUPS if assess else 0,
         )
         g_obs = take_gradient(self._parameters)
         self.estimator_s += time.perf_counter() - begin
@@ -241,6 +192,8 @@ class StableObjective:
             (settings.anchor_weight, g_anchor),
         ]
         self._combine(parts)
+        label_cosine = cosine(g_obs, g_label)
+        trust = result.trust.with_label_cosine(label_cosine) if assess else None
         share = self._limited_step(epoch)
         self._restoring = share == 0.0 and not self._restoring
         self.steps_done += 1
@@ -251,12 +204,14 @@ class StableObjective:
             anchor_loss=anchor_value,
             observable_gradient_norm=norm(g_obs),
             label_gradient_norm=norm(g_label),
-            gradient_cosine=cosine(g_obs, g_label),
+            gradient_cosine=label_cosine,
             n_eff=result.n_eff,
             n_frames=result.n_frames,
             n_dropped=epoch.n_dropped + result.n_dropped,
             step_share=share,
             rate_scale=self.rate_scale,
+            trust=None if trust is None else trust.to_json(),
+            warnings=() if trust is None else tuple(trust.warnings()),
         )
 
     def _combine(self, parts: list[tuple[float, list[Tensor]]]) -> None:
@@ -335,7 +290,7 @@ class StableObjective:
             if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
                 continue
             begin = time.perf_counter()
-            energies = form(epoch.frames.positions, epoch.frames.cells)[0]
+            energies = form.energies(epoch.frames.positions, epoch.frames.cells)
             self.estimator_s += time.perf_counter() - begin
             n_eff = epoch.n_eff_share(energies, self._beta)
             if not n_eff >= share_before - self._settings.max_n_eff_loss:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +23,13 @@ from stablemd.training.plateau import Plateau
 from stablemd.training.reference_structures import reference_structures
 from stablemd.training.stable_settings import StableSettings
 
+logger = logging.getLogger(__name__)
+
 NEXT_CYCLE = "next cycle"
 """Where a run goes on that ended with its last cycle."""
+
+ASSESS_EVERY = 5
+"""Learning epochs between looks at how far the gradient can be trusted."""
 
 OnProgress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done."""
@@ -290,11 +296,14 @@ class StableRun:
         steps: list[dict[str, Any]] = []
         if reason is None:
             epoch = self._objective.epoch_frames(result.frames, self._origin)
-            for _ in range(s.steps_per_epoch):
-                step = self._objective.step(epoch)
+            for k in range(s.steps_per_epoch):
+                assess = k == 0 and self._epoch % ASSESS_EVERY == 1
+                step = self._objective.step(epoch, assess=assess)
                 if step is None:
                     break
                 steps.append(step.to_json())
+                for warning in step.warnings:
+                    logger.warning("cycle %d, epoch %d: %s", self._cycle, self._epoch, warning)
         if reason is None and self._epoch >= s.max_learning_epochs:
             reason = f"max_learning_epochs = {s.max_learning_epochs} used up"
         if reason is not None:
