@@ -54,8 +54,9 @@ def _left_out_means(average: ReweightedMean, group: Tensor) -> Tensor | None:
     shares = weights.new_zeros(n_groups).index_add(0, index, weights)
     if n_groups < 2 or float(shares.max()) > 1.0 - 1e-12:
         return None
-    weighted = weights[:, None] * average.frames.values.to(torch.float64)
-    sums = weighted.new_zeros(n_groups, weighted.shape[1]).index_add(0, index, weighted)
+    members = weights.new_zeros(n_groups, len(weights))
+    members[index, torch.arange(len(weights), device=weights.device)] = weights
+    sums = members @ average.frames.values.to(torch.float64)
     return (average.mean - sums) / (1.0 - shares)[:, None]
 
 

@@ -76,14 +76,15 @@ def reweighted_mean(
             f"energies must be ({len(frames)},), one for every frame, got {tuple(energies.shape)}"
         )
     keep = frames.finite_mask()
-    kept = frames.select(keep)
+    kept = frames if bool(keep.all()) else frames.select(keep)
     present = (
         potential_energies(potential, system, kept.positions, chunk_size=chunk_size)
         if energies is None
         else energies.detach().to(keep.device)[keep]
     )
     known = torch.isfinite(present)
-    kept, present = kept.select(known), present[known]
+    if not bool(known.all()):
+        kept, present = kept.select(known), present[known]
     if len(kept) == 0:
         raise DataError(
             f"none of the {len(frames)} sampled frames has finite energies and observables; "

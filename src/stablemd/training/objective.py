@@ -150,6 +150,8 @@ class StableObjective:
         )
         self.estimator_s += time.perf_counter() - begin
         keep = frames.finite_mask()
+        if bool(keep.all()):
+            return EpochFrames(frames, energies)
         return EpochFrames(frames.select(keep), energies[keep], int((~keep).sum()))
 
     def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:

@@ -108,7 +108,7 @@ class StableSettings(Settings):
     )
     energy_mae_budget: float | None = Field(None, ge=1.0, description="the same for the energy MAE")
     max_backward_frames: int | None = Field(
-        48,
+        32,
         ge=2,
         description="frames in the estimator's backward pass at most, an unbiased "
         "sample of all; none: every frame",
