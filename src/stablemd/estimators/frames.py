@@ -79,6 +79,7 @@ class SampledFrames:
         """Whether all numbers of each frame are finite, (n,) bool."""
         return (
             torch.isfinite(self.reference_energies)
-            & torch.isfinite(self.values).all(dim=1)
-            & torch.isfinite(self.positions).flatten(1).all(dim=1)
+            # A sum is finite if and only if its terms are, short of an overflow.
+            & torch.isfinite(self.values.double().sum(dim=1))
+            & torch.isfinite(self.positions.double().sum(dim=(1, 2)))
         )

@@ -148,7 +148,7 @@ class _LookupWithSlope(torch.autograd.Function):
         return to_table, None, to_r, None
 
 
-def lookup(table: Tensor, slopes: Tensor, r: Tensor, spacing: float) -> Tensor:
+def lookup(table: Tensor, slopes: Tensor | None, r: Tensor, spacing: float) -> Tensor:
     """Interpolate F functions of a distance between equidistant knots.
 
     The value comes from ``table`` and its derivative from ``slopes``, both by
@@ -158,7 +158,8 @@ def lookup(table: Tensor, slopes: Tensor, r: Tensor, spacing: float) -> Tensor:
 
     Args:
         table: values at r = 0, spacing, 2 spacing, ..., (K, F), K >= 4; on a CPU.
-        slopes: derivatives with respect to r at the same knots, (K, F).
+        slopes: derivatives with respect to r at the same knots, (K, F); without
+            them the interpolated values are differentiated.
         r: distances in Å, (P,), between 0 and (K - 1) spacing.
         spacing: distance of the knots in Å.
 
@@ -166,4 +167,6 @@ def lookup(table: Tensor, slopes: Tensor, r: Tensor, spacing: float) -> Tensor:
         (P, F), differentiable to any order with respect to ``r`` and, through
         ``table`` and ``slopes``, to whatever they were computed from.
     """
+    if slopes is None:
+        return _Lookup.apply(table, r, 1.0 / spacing, 0)
     return _LookupWithSlope.apply(table, slopes, r, 1.0 / spacing)

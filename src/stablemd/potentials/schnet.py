@@ -194,9 +194,14 @@ class SchNet(Potential):
         ):
             spacing = self.cutoff / (n_knots - 1)
             knots = spacing * torch.arange(n_knots, dtype=distances.dtype)
-            terms = (*self.expand_distances(knots), *self._expansion_slopes(knots))
+            gaussians, envelope = self.expand_distances(knots)
+            slopes = self._expansion_slopes(knots)
             for block in self.blocks:
-                yield lookup(*block.filter.with_slope(*terms), distances, spacing)
+                if distances.requires_grad:
+                    table = block.filter.with_slope(gaussians, envelope, *slopes)
+                    yield lookup(*table, distances, spacing)
+                else:
+                    yield lookup(block.filter(gaussians, envelope), None, distances, spacing)
         else:
             gaussians, envelope = self.expand_distances(distances)
             for block in self.blocks:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 NEXT_CYCLE = "next cycle"
 """Where a run goes on that ended with its last cycle."""
 
-ASSESS_EVERY = 5
+ASSESS_EVERY = 10
 """Learning epochs between looks at how far the gradient can be trusted."""
 
 OnProgress = Callable[[str, float], None]

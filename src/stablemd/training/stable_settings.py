@@ -51,8 +51,8 @@ class StableSettings(Settings):
         description="replicas of a learning phase, filled up with copies; with fewer than "
         "n_replicas, or failing_share = 0, there are as many as n_replicas",
     )
-    learning_steps: PositiveInt = Field(500, description="steps of one learning epoch")
-    record_every: PositiveInt = Field(50, description="steps between frames of a learning epoch")
+    learning_steps: PositiveInt = Field(700, description="steps of one learning epoch")
+    record_every: PositiveInt = Field(70, description="steps between frames of a learning epoch")
     max_cycles: PositiveInt = Field(6, description="simulate-learn cycles at most")
     max_learning_epochs: PositiveInt = Field(10, description="epochs of a learning phase at most")
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
