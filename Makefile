@@ -16,16 +16,26 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 # One thread per process: the tests and benchmarks run several processes instead.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help demo test lint format bench bench-full venv clean
+.PHONY: help demo test test-adapters lint format bench bench-adapters bench-full venv clean
 
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## Make an unstable force field stable; OUT=runs/demo SEED=0.
 	$(BIN)/stablemd demo --out "$(OUT)" --seed "$(SEED)"
 
 test: $(VENV)/.installed-dev ## Run the tests; -n 2 by default, see PYTEST_FLAGS.
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Packages whose models are loaded have environments of their own: two need e3nn 0.4.4, and
+# nequip a newer one.
+ADAPTERS := nequip mace graph-pes torch-sim
+
+test-adapters: $(ADAPTERS:%=$(VENV)-%/.installed) ## Test models of other packages, each in its environment.
+	for package in $(ADAPTERS); do \
+	  echo "$$package:"; \
+	  $(ONE_THREAD) $(VENV)-$$package/bin/python -m pytest $(PYTEST_FLAGS) tests/adapters; \
+	done
 
 lint: $(VENV)/.installed-dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
@@ -39,13 +49,19 @@ format: $(VENV)/.installed-dev ## Mend style and formatting.
 bench: $(VENV)/.installed-bench ## Measure speed beside other packages, some minutes; writes docs/benchmarks.md.
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.run
 
+bench-adapters: $(ADAPTERS:%=$(VENV)-%/.installed) $(VENV)/.installed-bench ## Measure models of other packages beside their own calculators.
+	for package in nequip mace graph-pes; do \
+	  $(ONE_THREAD) $(VENV)-$$package/bin/python -m benchmarks.adapters --package $$package; \
+	done
+	$(BIN)/python -m benchmarks.run --page-only
+
 bench-full: $(VENV)/.installed-bench ## The same with all contenders from 1 to 1024 replicas.
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.run --full
 
 venv: $(VENV)/.installed-dev ## Create .venv with the development tools.
 
 clean: ## Remove .venv, builds and caches (results under runs/ stay).
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ADAPTERS:%=$(VENV)-%) build dist .pytest_cache .mypy_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is constrained to the tested versions; the stamps redo an installation
@@ -62,6 +78,14 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
+	touch $@
+
+# PyTorch comes first, so that no package chooses another build of it.
+$(VENV)-%/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV)-$*; the first time takes some minutes"
+	$(BIN)/python -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt torch
+	$(VENV)-$*/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[$*]' pytest pytest-xdist
 	touch $@
 
 $(VENV)/bin/python:

@@ -34,13 +34,15 @@ def config(case: Any, model: Path, frames: Path, out: Path) -> RunConfig:
         {
             "data": {"path": str(frames), "n_train": 8, "n_validation": 4},
             "potential": {"path": str(model), "options": case.options},
+            # Thermal vibration counts as a failure, so that there is something to learn from.
+            "dynamics": {"bond_threshold": 0.12, "check_every": 2},
             "stable": {
-                "n_replicas": 4,
-                "simulation_steps": 10,
+                "n_replicas": 6,
+                "simulation_steps": 30,
                 "max_windows": 1,
-                "rewind_steps": 5,
-                "learning_steps": 10,
-                "record_every": 5,
+                "rewind_steps": 10,
+                "learning_steps": 16,
+                "record_every": 2,
                 "max_cycles": 1,
                 "max_learning_epochs": 1,
                 "steps_per_epoch": 1,
@@ -65,7 +67,7 @@ def config(case: Any, model: Path, frames: Path, out: Path) -> RunConfig:
 def test_one_learning_epoch_changes_the_model_and_keeps_its_format(
     case: Any, model_files: Files, frames: Path, tmp_path: Path
 ) -> None:
-    """The untrained model's dynamics fails at once, so that there is something to learn."""
+    """One configuration and one command; then the package's own calculator runs the result."""
     dtype = torch.float32
     source = model_files(case, dtype)
     run = config(case, source, frames, tmp_path / "run")
@@ -96,7 +98,7 @@ def test_training_moves_the_parameters(
     model = load_potential(model_files(case, torch.float32), options=case.options)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     data = read_frames(frames)
-    settings = config(case, frames, frames, tmp_path).stable
+    settings = config(case, model_files(case, torch.float32), frames, tmp_path).stable
     train_control(model, system_from_frames(data), data, settings, 1)
     changed = [k for k, v in model.state_dict().items() if not torch.equal(v, before[k])]
     assert changed

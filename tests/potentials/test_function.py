@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -78,3 +82,21 @@ def test_ase_calculator_of_a_crystal() -> None:
     np.testing.assert_allclose(
         atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5), atol=1e-8
     )
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "Morse" in block
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    potential = names["potential"]
+    positions = torch.tensor([[[0.0, 0, 0], [1.4, 0, 0]], [[0, 0, 0], [7.0, 0, 0]]]).double()
+    energy, forces = potential.energy_and_forces(System.create(["H", "H"]), positions)
+    envelope = (1.0 - (1.4 / 6.0) ** 2) ** 3
+    assert energy.tolist() == pytest.approx([-0.2 * envelope, 0.0])
+    assert float(forces[1].abs().max()) == 0.0
+    energy = potential.energy(System.create(["H", "H"]), positions)
+    energy.sum().backward()
+    assert float(potential.function.depth.grad) == pytest.approx(-envelope)

@@ -81,7 +81,7 @@ class MACEModel(AdaptedPotential):
             PotentialError: it can't be read or used, or the head is missing or unknown.
             MissingDependencyError: mace-torch is absent or too old.
         """
-        with _importing():
+        with importing_mace():
             MACE.load("modules")
         try:
             model = torch.load(path, map_location="cpu", weights_only=False)
@@ -170,7 +170,7 @@ def _require_usable(model: nn.Module) -> None:
 
 
 @contextmanager
-def _importing() -> Iterator[None]:
+def importing_mace() -> Iterator[None]:
     """Import MACE, which makes torch read files of all kinds, without keeping that."""
     before = os.environ.get(LOAD_VARIABLE)
     os.environ[LOAD_VARIABLE] = "1"
