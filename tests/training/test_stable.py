@@ -97,7 +97,7 @@ def test_a_phase_measures_every_replica_up_to_its_failure(
 
     monkeypatch.setattr(stablemd.training.stable_run, "simulate", watched)
     monkeypatch.setattr(
-        StableObjective, "set_anchor", lambda self, positions: anchors.append(positions)
+        StableObjective, "set_anchor", lambda self, positions, cells: anchors.append(positions)
     )
     settings = toy.settings(max_cycles=1, max_learning_epochs=1, max_windows=3, max_failed=1.0)
     result, _ = train(toy, toy.model(), settings)

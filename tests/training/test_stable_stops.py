@@ -90,7 +90,8 @@ def test_the_clock_ends_it_once_the_present_model_is_measured(
     spent = 0.0
     within = 0
     for record in records:
-        spent += sum(record["wall_s"].values())
+        # the estimator's time is real, and a part of "learn"
+        spent += sum(v for k, v in record["wall_s"].items() if k != "estimator")
         within += spent <= limit_s
     rest = [r["phase"] for r in records[within:]]
     assert rest in (["simulate"], ["learn", "simulate"])
