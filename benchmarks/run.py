@@ -10,12 +10,21 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import adapters, ceiling, cores, learning_epoch, schnet_md, schnet_scaling
+from benchmarks import (
+    adapters,
+    ceiling,
+    cores,
+    learning_epoch,
+    neighbours,
+    schnet_md,
+    schnet_scaling,
+    water_md,
+)
 from benchmarks.measure import Timing, compare
 from benchmarks.results import merge, record, write_page
 from benchmarks.section import Section, Settings
 
-MODULES = (schnet_md, schnet_scaling, cores, ceiling, learning_epoch)
+MODULES = (schnet_md, schnet_scaling, cores, ceiling, learning_epoch, water_md, neighbours)
 
 SECTIONS = {m.SECTION.key: m.SECTION for m in MODULES}
 """Every benchmark; a new one is a new file and one name here."""
