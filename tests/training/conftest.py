@@ -149,6 +149,7 @@ class Toy:
             "rewind_steps": 20,
             "failing_share": 0.75,
             "learning_replicas": 24,
+            "confirmations": 0,
             "learning_steps": 50,
             "record_every": 5,
             "max_cycles": 4,

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from scipy.integrate import quad
 
-from stablemd.training.candidates import Candidate
+from stablemd.training.candidates import Candidate, CandidateModels
 
 
 def candidate(cycle: int, n_failed: int, time_ps: float, within: bool = True) -> Candidate:
@@ -54,3 +55,29 @@ def test_a_model_over_the_budget_is_no_candidate() -> None:
     assert Candidate.best(pool).cycle == 1
     # where none is within it, the start is what is left
     assert Candidate.best([candidate(0, 9, 5.0, within=False), stable_but_wrong]).cycle == 0
+
+
+def test_a_second_phase_adds_to_the_first_and_may_bring_an_earlier_model_back() -> None:
+    models = CandidateModels()
+    weights = [{"w": torch.tensor(float(cycle))} for cycle in range(3)]
+    models.add(candidate(0, 5, 50.0), weights[0])
+    models.add(candidate(1, 1, 50.0), weights[1])
+    models.add(candidate(2, 0, 50.0), weights[2])
+    assert models.best.cycle == 2
+    joined = models.add(candidate(2, 9, 40.0), weights[2])
+    assert (joined.n_failed, joined.time_ps, joined.n_phases) == (9, 90.0, 2)
+    assert len(models.measured) == 3 and models.is_measured(8) and not models.is_measured(4)
+    assert models.best.cycle == 1
+    assert torch.equal(models.best_weights()["w"], torch.tensor(1.0))
+    again = CandidateModels()
+    again.restore(models.payload(), torch.device("cpu"))
+    assert again.measured == models.measured
+    assert torch.equal(again.best_weights()["w"], models.best_weights()["w"])
+
+
+def test_kept_weights_do_not_follow_the_model() -> None:
+    models = CandidateModels()
+    weight = torch.zeros(2)
+    models.add(candidate(0, 1, 5.0), {"w": weight})
+    weight += 1.0
+    assert torch.equal(models.best_weights()["w"], torch.zeros(2))

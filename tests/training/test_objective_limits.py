@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stablemd import units
-from stablemd.training.label_errors import energy_and_force_mae
 from stablemd.training.epoch_frames import EpochFrames
+from stablemd.training.label_errors import energy_and_force_mae
 
 UNLIMITED = {"force_mae_budget": None, "energy_mae_budget": None, "max_n_eff_loss": 1.0}
 """Switches off every limit on a step."""

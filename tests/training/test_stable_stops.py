@@ -48,6 +48,19 @@ def test_cycles_and_learning_epochs_end_at_their_maximum(toy) -> None:
     assert ends == [None, None, "max_learning_epochs = 3 used up"] * 2
 
 
+@pytest.mark.parametrize("confirmations", [0, 1, 2])
+def test_a_stable_model_is_confirmed_with_other_replicas(toy, confirmations: int) -> None:
+    dynamics = toy.settings().dynamics.model_copy(update={"bond_threshold": 50.0})
+    settings = toy.settings(dynamics=dynamics, confirmations=confirmations)
+    result, records = train(toy, settings)
+    n_phases = 1 + confirmations
+    assert [r["phase"] for r in records] == ["simulate"] * n_phases
+    assert result.stop_reason.startswith(f"stable: 0 of {24 * n_phases} replicas failed")
+    (measured,) = result.candidates
+    assert measured.n_phases == n_phases
+    assert measured.time_ps == pytest.approx(sum(r["replica_time_ps"] for r in records))
+
+
 def test_the_learning_rate_is_reduced_on_a_plateau_until_the_phase_ends(toy) -> None:
     settings = hopeless(
         toy, max_cycles=2, max_learning_epochs=50, plateau_patience=2, plateau_factor=0.5,

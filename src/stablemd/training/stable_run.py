@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from stablemd.data import Frames
 from stablemd.md import RecordedFrames, State, initial_state, simulate
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
-from stablemd.training.candidates import Candidate
+from stablemd.training.candidates import Candidate, CandidateModels
 from stablemd.training.learning_start import learning_start
 from stablemd.training.objective import StableObjective
 from stablemd.training.observable_target import ObservableTarget
@@ -92,8 +92,7 @@ class StableRun:
         self._md_step = 0
         self._learning_start: State | None = None
         self._origin: Tensor | None = None
-        self._candidates: list[Candidate] = []
-        self._best_state: dict[str, Tensor] = {}
+        self._models = CandidateModels()
         self._stop_reason = ""
         self._open_phase = ""
         self._wall_s = {"simulate": 0.0, "sample": 0.0, "learn": 0.0}
@@ -107,8 +106,7 @@ class StableRun:
         record = self._simulation_phase() if self._phase == "simulate" else self._learning_epoch()
         limit = self._settings.max_minutes
         if limit is not None and sum(self._wall_s.values()) > 60.0 * limit and not self.is_done:
-            measured = bool(self._candidates) and self._candidates[-1].steps == self._steps
-            if measured:
+            if self._models.is_measured(self._steps):
                 self._stop(f"max_minutes = {limit} used up", open_phase=self._phase)
             else:
                 if record["phase"] == "learn" and record["end_of_phase"] is None:
@@ -122,11 +120,11 @@ class StableRun:
 
     def finish(self) -> StableResult:
         """Load the chosen weights and report."""
-        self._potential.load_state_dict(self._best_state)
-        chosen = Candidate.best(self._candidates)
+        chosen = self._models.best
+        self._potential.load_state_dict(self._models.best_weights())
         return StableResult(
             chosen_cycle=chosen.cycle,
-            candidates=self._candidates,
+            candidates=self._models.measured,
             optimizer_steps=self._steps,
             chosen_steps=chosen.steps,
             stop_reason=self._stop_reason,
@@ -147,9 +145,6 @@ class StableRun:
                 self._begin_learning()
         elif self._open_phase and (limit is None or sum(self._wall_s.values()) <= 60.0 * limit):
             self._phase = self._open_phase
-
-    def _sampling_form(self) -> SamplingForm:
-        return self._objective.sampling_form()
 
     def _fresh_state(self, form: SamplingForm) -> State:
         """Training structures, chosen by (seed, cycle), with Maxwell–Boltzmann momenta."""
@@ -176,7 +171,7 @@ class StableRun:
         """Run fresh replicas until enough of them have failed; the model's measurement."""
         begin = time.perf_counter()
         s = self._settings
-        form = self._sampling_form()
+        form = self._objective.sampling_form()
         state = self._fresh_state(form)
         rewound = state
         window_ps = s.simulation_steps * s.dynamics.dt_fs * 1e-3
@@ -231,11 +226,15 @@ class StableRun:
             time_ps=time_ps,
             within_budget=self._objective.budget.allows(self._objective.errors),
         )
-        self._candidates.append(candidate)
-        if Candidate.best(self._candidates) is candidate:
-            self._best_state = {k: v.clone() for k, v in self._potential.state_dict().items()}
-        if n_failed <= allowed:
-            self._stop(f"stable: {n_failed} of {s.n_replicas} replicas failed in {time_ps:.1f} ps")
+        candidate = self._models.add(candidate, self._potential.state_dict())
+        if n_failed <= allowed and candidate.n_phases <= s.confirmations:
+            pass  # stay: one more simulation phase with fresh replicas
+        elif n_failed <= allowed:
+            n_replicas = s.n_replicas * candidate.n_phases
+            self._stop(
+                f"stable: {candidate.n_failed} of {n_replicas} replicas failed in "
+                f"{candidate.time_ps:.1f} ps"
+            )
         elif self._cycle >= s.max_cycles:
             self._stop(f"max_cycles = {s.max_cycles} used up", open_phase=NEXT_CYCLE)
         else:
@@ -268,7 +267,7 @@ class StableRun:
         s = self._settings
         begin = time.perf_counter()
         assert self._learning_start is not None
-        form = self._sampling_form()
+        form = self._objective.sampling_form()
         energies, forces = form(self._learning_start.positions, self._learning_start.cells)
         start = replace(self._learning_start, step=self._md_step, energies=energies, forces=forces)
         result = simulate(
@@ -364,8 +363,7 @@ class StableRun:
             "plateau": self._plateau.payload(),
             "learning_start": None if start is None else start.to_dict(),
             "origin": self._origin,
-            "candidates": [asdict(c) for c in self._candidates],
-            "best_state": self._best_state,
+            "models": self._models.payload(),
             "counters": {
                 "_phase": self._phase,
                 "_cycle": self._cycle,
@@ -386,8 +384,7 @@ class StableRun:
         start = payload["learning_start"]
         self._learning_start = None if start is None else State.from_dict(start, device)
         self._origin = payload["origin"]
-        self._candidates = [Candidate(**c) for c in payload["candidates"]]
-        self._best_state = {k: v.to(device) for k, v in payload["best_state"].items()}
+        self._models.restore(payload["models"], device)
         for name, value in payload["counters"].items():
             setattr(self, name, value)
         self._wall_s = dict(payload["wall_s"])

@@ -9,7 +9,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables.settings import (
     BondExcessSettings,
-    DistanceDistributionSettings,
     ObservableSettings,
 )
 from stablemd.settings import Settings
@@ -53,14 +52,20 @@ class StableSettings(Settings):
     )
     learning_steps: PositiveInt = Field(700, description="steps of one learning epoch")
     record_every: PositiveInt = Field(70, description="steps between frames of a learning epoch")
-    max_cycles: PositiveInt = Field(6, description="simulate-learn cycles at most")
+    confirmations: NonNegativeInt = Field(
+        1,
+        description="further simulation phases that a model without failures has to pass before "
+        "training ends",
+    )
+    max_cycles: PositiveInt = Field(8, description="simulate-learn cycles at most")
     max_learning_epochs: PositiveInt = Field(10, description="epochs of a learning phase at most")
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
 
     observables: tuple[ObservableSettings, ...] = Field(
-        (DistanceDistributionSettings(), BondExcessSettings()),
+        (BondExcessSettings(),),
         min_length=1,
-        description="what the sampled ensemble is compared with, each with a loss and a weight",
+        description="what the frames of learning epochs are compared with, each with a loss and "
+        "a weight; these frames start near failures, so take what is zero in ordinary dynamics",
     )
     label_weight: NonNegativeFloat = Field(
         10.0, description="weight of the energy/force loss (λ of the paper)"
