@@ -50,9 +50,8 @@ def test_cycles_and_learning_epochs_end_at_their_maximum(toy) -> None:
 
 @pytest.mark.parametrize("confirmations", [0, 1, 2])
 def test_a_stable_model_is_confirmed_with_other_replicas(toy, confirmations: int) -> None:
-    dynamics = toy.settings().dynamics.model_copy(update={"bond_threshold": 50.0})
-    settings = toy.settings(dynamics=dynamics, confirmations=confirmations)
-    result, records = train(toy, settings)
+    settings = toy.settings(confirmations=confirmations)
+    result, records = train(toy, settings, toy.model(depth=0.0))
     n_phases = 1 + confirmations
     assert [r["phase"] for r in records] == ["simulate"] * n_phases
     assert result.stop_reason.startswith(f"stable: 0 of {24 * n_phases} replicas failed")
