@@ -147,6 +147,10 @@ def test_the_sampling_form_of_a_sum_is_the_sum_of_the_terms_own(
     own = [t.for_sampling(ethanol)(ethanol_positions) for t in (model, zbl)]
     torch.testing.assert_close(energy, own[0][0] + own[1][0], rtol=0, atol=1e-6)
     torch.testing.assert_close(forces, own[0][1] + own[1][1], rtol=0, atol=1e-5)
+    form = (model + zbl).for_sampling(ethanol)
+    torch.testing.assert_close(form.energies(ethanol_positions), energy, rtol=0, atol=1e-6)
+    local = form.atomic_energies(ethanol_positions).sum(dim=1)
+    torch.testing.assert_close(local, energy, rtol=0, atol=1e-5)
 
 
 def test_a_sum_survives_its_file(

@@ -104,6 +104,14 @@ class SumSampling(SamplingForm):
             energies, forces, stress = energies + more[0], forces + more[1], stress + more[2]
         return energies, forces, stress
 
+    def energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        first, *others = (form.energies(positions, cells) for form in self._forms)
+        return sum(others, start=first)
+
+    def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        first, *others = (form.atomic_energies(positions, cells) for form in self._forms)
+        return sum(others, start=first)
+
     def for_thread(self) -> SamplingForm:
         """The forms of another thread."""
         return SumSampling([form.for_thread() for form in self._forms])
