@@ -245,3 +245,75 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case, tor
         return made[key]
 
     return file
+
+
+CHECKPOINT_CONFIG = """
+run: [train]
+seed: 1
+data:
+  _target_: nequip.data.datamodule.ASEDataModule
+  seed: 1
+  split_dataset: {{file_path: {data}, train: 6, val: 2}}
+  transforms:
+    - _target_: nequip.data.transforms.ChemicalSpeciesToAtomTypeMapper
+      model_type_names: [H, C, O]
+    - _target_: nequip.data.transforms.NeighborListTransform
+      r_max: 4.0
+  train_dataloader: {{_target_: torch.utils.data.DataLoader, batch_size: 3}}
+  val_dataloader: {{_target_: torch.utils.data.DataLoader, batch_size: 2}}
+trainer:
+  _target_: lightning.Trainer
+  accelerator: cpu
+  max_epochs: 2
+  logger: false
+  enable_progress_bar: false
+  callbacks:
+    - _target_: lightning.pytorch.callbacks.ModelCheckpoint
+      dirpath: {out}
+      filename: last
+training_module:
+  _target_: nequip.train.EMALightningModule
+  ema_decay: 0.9
+  loss:
+    _target_: nequip.train.EnergyForceLoss
+    per_atom_energy: true
+    coeffs: {{total_energy: 1.0, forces: 1.0}}
+  val_metrics:
+    _target_: nequip.train.EnergyForceMetrics
+    coeffs: {{total_energy_mae: 1.0, forces_mae: 1.0}}
+  optimizer: {{_target_: torch.optim.Adam, lr: 0.01}}
+  model:
+    _target_: nequip.model.NequIPGNNModel
+    seed: 1
+    model_dtype: {dtype}
+    type_names: [H, C, O]
+    r_max: 4.0
+    num_layers: 2
+    l_max: 1
+    num_features: 4
+    radial_mlp_depth: 1
+    radial_mlp_width: 8
+    avg_num_neighbors: 8.0
+    per_type_energy_scales: 1.0
+    per_type_energy_shifts: {{H: -13.6, C: -1030.0, O: -2040.0}}
+global_options: {{allow_tf32: false}}
+"""
+
+
+@pytest.fixture(scope="session")
+def nequip_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``nequip-train`` leaves after two epochs with averaged weights."""
+    import subprocess
+    import sys
+
+    from stablemd.data import read_frames, write_frames
+    from stablemd.demo import DATA_PATH
+
+    folder = tmp_path_factory.mktemp("nequip")
+    write_frames(folder / "frames.extxyz", read_frames(DATA_PATH, index=":8"))
+    text = CHECKPOINT_CONFIG.format(data=folder / "frames.extxyz", out=folder, dtype="float64")
+    (folder / "config.yaml").write_text(text)
+    command = [sys.executable, "-m", "nequip.scripts.train", "-cp", str(folder), "-cn", "config"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return folder / "last.ckpt"
