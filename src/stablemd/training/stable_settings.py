@@ -50,8 +50,8 @@ class StableSettings(Settings):
         description="replicas of a learning phase, filled up with copies; with fewer than "
         "n_replicas, or failing_share = 0, there are as many as n_replicas",
     )
-    learning_steps: PositiveInt = Field(700, description="steps of one learning epoch")
-    record_every: PositiveInt = Field(70, description="steps between frames of a learning epoch")
+    learning_steps: PositiveInt = Field(500, description="steps of one learning epoch")
+    record_every: PositiveInt = Field(50, description="steps between frames of a learning epoch")
     confirmations: NonNegativeInt = Field(
         1,
         description="further simulation phases that a model without failures has to pass before "
