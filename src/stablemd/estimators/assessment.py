@@ -13,6 +13,9 @@ from stablemd.estimators.losses import Loss
 from stablemd.estimators.reweighting import ReweightedMean
 from stablemd.estimators.trust import Trust, independent_share
 
+MAX_LEFT_OUT = 12
+"""Groups of the jackknife at most: more would cost a loss each and sharpen the error little."""
+
 
 def loss_and_slope(loss: Loss, mean: Tensor) -> tuple[float, Tensor]:
     """L(<g>) and ∂L/∂<g>, (D,).
@@ -36,8 +39,9 @@ def loss_and_slope(loss: Loss, mean: Tensor) -> tuple[float, Tensor]:
 
 @torch.no_grad()
 def loss_stderr(loss: Loss, average: ReweightedMean) -> float:
-    """Standard error of the loss by leaving out one group of replicas at a time."""
-    left_out = _left_out_means(average, average.frames.independent)
+    """Standard error of the loss by leaving out one of at most 12 groups of replicas at a time."""
+    group = merged_groups(average.frames.independent, MAX_LEFT_OUT)
+    left_out = _left_out_means(average, group)
     if left_out is None:
         return float("nan")
     losses = torch.stack([loss(row).reshape(()) for row in left_out])

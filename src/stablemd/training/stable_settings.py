@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables.settings import (
     BondExcessSettings,
+    DistanceDistributionSettings,
     ObservableSettings,
 )
 from stablemd.settings import Settings
@@ -62,10 +63,10 @@ class StableSettings(Settings):
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
 
     observables: tuple[ObservableSettings, ...] = Field(
-        (BondExcessSettings(),),
+        (DistanceDistributionSettings(), BondExcessSettings()),
         min_length=1,
         description="what the frames of learning epochs are compared with, each with a loss and "
-        "a weight; these frames start near failures, so take what is zero in ordinary dynamics",
+        "a weight",
     )
     label_weight: NonNegativeFloat = Field(
         10.0, description="weight of the energy/force loss (λ of the paper)"
