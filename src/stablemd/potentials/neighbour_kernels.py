@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-DENSE_MAX_ATOMS = 400
+DENSE_MAX_ATOMS = 2000
 """Up to this many atoms every pair is tested; beyond, atoms are sorted into bins."""
 
 ROUNDING = 1e-9
