@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from stablemd.md.initial import initial_state
 from stablemd.md.integrators import BAOAB
 from stablemd.md.result import SimulationResult
 from stablemd.md.simulate import simulate
-from stablemd.potentials.base import EagerSampling, Potential, SamplingForm
+from stablemd.potentials.base import EagerSampling, SamplingForm
+from stablemd.potentials.schnet import SchNet
 from stablemd.potentials.schnet_weights import schnet_from_weights
 from stablemd.stability import make_detectors
 from stablemd.system import System
@@ -37,6 +39,7 @@ TORCH_GEOMETRIC = "torch_geometric, plain loop"
 ASE = "ASE, one replica at a time"
 TORCH_SIM = "torch-sim, model by autograd"
 EAGER = "stablemd, model by autograd"
+EAGER_NETWORKS = "stablemd, the same with filter networks for every pair"
 WHOLE = "stablemd, whole step"
 BARE = "stablemd, sampling form alone"
 
@@ -55,7 +58,7 @@ class Aspirin:
 
     system: System
     positions: Tensor
-    potential: Potential
+    potential: SchNet
     form: SamplingForm
     baseline: TorchGeometricMD
 
@@ -116,6 +119,14 @@ class Aspirin:
         form = EagerSampling(self.potential, self.system)
         self._require_agreement(EAGER, form(self.positions)[1])
         return Contender(EAGER, self.simulate(form, n_steps), self._units(n_steps))
+
+    def eager_networks(self, n_steps: int) -> Contender:
+        """The step loop with the model by autograd as it is commonly written, without tables."""
+        plain = copy.deepcopy(self.potential)
+        plain.tabulate_filters = False
+        form = EagerSampling(plain, self.system)
+        self._require_agreement(EAGER_NETWORKS, form(self.positions)[1])
+        return Contender(EAGER_NETWORKS, self.simulate(form, n_steps), self._units(n_steps))
 
     def torch_geometric(self, n_steps: int) -> Contender:
         """torch_geometric's SchNet in a plain loop."""

@@ -30,6 +30,7 @@ def build(settings: Settings) -> list[Contender]:
         aspirin.torch_geometric(steps),
         aspirin.ase(steps),
         *([torch_sim] if torch_sim else []),
+        aspirin.eager_networks(steps),
         aspirin.eager(steps),
         aspirin.bare(many),
         aspirin.whole(many),
@@ -49,6 +50,7 @@ def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
         "n_replicas": settings.n_replicas,
         "cpu_ms_per_replica_step": whole.cpu_ms,
         "speedup_vs_eager": ratio(names.EAGER),
+        "speedup_vs_eager_filter_networks": ratio(names.EAGER_NETWORKS),
         "speedup_vs_torch_geometric": ratio(names.TORCH_GEOMETRIC),
         "speedup_vs_ase": ratio(names.ASE),
         "speedup_vs_torch_sim": ratio(names.TORCH_SIM),
@@ -61,6 +63,7 @@ def describe(derived: dict[str, Any]) -> str:
     """The derived numbers as a paragraph and a table."""
     ratios = {
         "the model by autograd": derived["speedup_vs_eager"],
+        "the model by autograd with filter networks": derived.get("speedup_vs_eager_filter_networks"),
         "torch_geometric": derived["speedup_vs_torch_geometric"],
         "ASE": derived["speedup_vs_ase"],
         "torch-sim": derived["speedup_vs_torch_sim"],
@@ -145,6 +148,7 @@ SECTION = Section(
         "weights in every row; forces are compared before anything is timed. torch_geometric: "
         "velocity Verlet, radius graph in plain PyTorch at every step, forces by autograd. ASE and "
         "torch-sim: their own Langevin integrators, with stablemd's model by autograd. "
+        "By autograd, stablemd reads the filters of large batches from tables made in every call. "
         "stablemd: BAOAB Langevin in its own step loop with detection of failed replicas (not "
         "finite, bond length, temperature) every 10 steps and a frame kept every 100; the sampling "
         "form alone: its energies and forces, and nothing around them."
