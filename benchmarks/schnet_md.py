@@ -63,7 +63,9 @@ def describe(derived: dict[str, Any]) -> str:
     """The derived numbers as a paragraph and a table."""
     ratios = {
         "the model by autograd": derived["speedup_vs_eager"],
-        "the model by autograd with filter networks": derived.get("speedup_vs_eager_filter_networks"),
+        "the model by autograd with filter networks": derived.get(
+            "speedup_vs_eager_filter_networks"
+        ),
         "torch_geometric": derived["speedup_vs_torch_geometric"],
         "ASE": derived["speedup_vs_ase"],
         "torch-sim": derived["speedup_vs_torch_sim"],

@@ -94,15 +94,15 @@ def test_the_eager_form_is_evaluated_in_batches(ethanol, ethanol_positions, monk
     whole = EagerSampling(model, ethanol)(positions)
     form = EagerSampling(model, ethanol)
     sizes = []
-    original = SchNet.energy_and_forces
+    original = SchNet.batch_energy_and_forces
 
-    def limited(self, system, x, *rest):
-        sizes.append(len(x))
-        if len(x) > 12:
+    def limited(self, batch):
+        sizes.append(batch.n_structures)
+        if batch.n_structures > 12:
             raise MemoryError
-        return original(self, system, x, *rest)
+        return original(self, batch)
 
-    monkeypatch.setattr(SchNet, "energy_and_forces", limited)
+    monkeypatch.setattr(SchNet, "batch_energy_and_forces", limited)
     energies, forces = form(positions)
     assert sizes[-1] <= 12
     torch.testing.assert_close(energies, whole[0], rtol=0, atol=1e-12)
