@@ -1,6 +1,6 @@
 """Measure what docs/potentials.md says about the architectures, and write the page.
 
-    python -m scripts.write_potentials_page [--part ethanol] [--part water] ...
+    python -m scripts.write_potentials_page [--part forces] ...
 
 It needs the reference data beside the repository (``../shared/data``).  Parts
 that are not measured anew keep their numbers in ``docs/potentials.json``.
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from scripts.potentials_page.cost import force_cost, triplet_cost
-from scripts.potentials_page.training import LEARNING_RATE, TASKS, compare
+from scripts.potentials_page.training import LEARNING_RATE, MODELS, TASKS, train
 from stablemd.versions import collect_versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +25,8 @@ DATA = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "potentials.md"
 RESULTS = ROOT / "docs" / "potentials.json"
 PROSE = Path(__file__).resolve().parent / "potentials_page" / "prose.md"
-PARTS = (*TASKS, "forces", "triplets")
+TRAININGS = {f"{task}: {model}": (task, model) for task in TASKS for model in MODELS}
+PARTS = (*TRAININGS, "forces", "triplets")
 
 
 def main() -> None:
@@ -53,8 +54,9 @@ def _results() -> dict[str, Any]:
 
 
 def _measure(part: str) -> list[dict[str, Any]]:
-    if part in TASKS:
-        return compare(TASKS[part], DATA)
+    if part in TRAININGS:
+        task, model = TRAININGS[part]
+        return [train(model, TASKS[task], DATA)]
     return force_cost(DATA) if part == "forces" else triplet_cost(DATA)
 
 
@@ -87,15 +89,15 @@ def _training_table(results: dict[str, Any]) -> str:
         "absolute force | energy MAE, meV/atom |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for key, task in TASKS.items():
-        for r in results[key]["rows"]:
-            mae = r["force_mae_ev_per_angstrom"]
-            share = mae / r["mean_absolute_force_ev_per_angstrom"]
-            lines.append(
-                f"| {task.title} | {r['model']} | {r['parameters']:,} | {r['cpu_s']:.0f} | "
-                f"{r['epochs']} | {mae:.4f} | {100 * share:.1f} % | "
-                f"{r['energy_mae_mev_per_atom']:.2f} |"
-            )
+    for part, (task, model) in TRAININGS.items():
+        (r,) = results[part]["rows"]
+        mae = r["force_mae_ev_per_angstrom"]
+        share = mae / r["mean_absolute_force_ev_per_angstrom"]
+        lines.append(
+            f"| {TASKS[task].title} | {model} | {r['parameters']:,} | {r['cpu_s']:.0f} | "
+            f"{r['epochs']} | {mae:.4f} | {100 * share:.1f} % | "
+            f"{r['energy_mae_mev_per_atom']:.2f} |"
+        )
     return "\n".join(lines)
 
 
