@@ -42,8 +42,8 @@ class Task:
 
 
 TASKS = {
-    "ethanol": Task("ethanol, 100 frames", "md17/ethanol_1k.npz", 100, 50, 300, 5, 60.0),
-    "water": Task("64 H₂O, 40 frames", "water/water_2k_shuffled.npz", 40, 4, 20, 1, 120.0),
+    "ethanol": Task("ethanol, 100 frames", "md17/ethanol_1k.npz", 100, 25, 300, 5, 50.0),
+    "water": Task("64 H₂O, 20 frames", "water/water_2k_shuffled.npz", 20, 2, 10, 1, 50.0),
 }
 MODELS: dict[str, type[Potential]] = {"SchNet": SchNet, "GemNet-T, small": GemNetT}
 LEARNING_RATE = 2e-3
