@@ -43,7 +43,7 @@ class Task:
 
 TASKS = {
     "ethanol": Task("ethanol, 100 frames", "md17/ethanol_1k.npz", 100, 25, 300, 5, 50.0),
-    "water": Task("64 H₂O, 20 frames", "water/water_2k_shuffled.npz", 20, 2, 10, 1, 50.0),
+    "water": Task("64 H₂O, 20 frames", "water/water_2k_shuffled.npz", 20, 2, 10, 1, 65.0),
 }
 MODELS: dict[str, type[Potential]] = {"SchNet": SchNet, "GemNet-T, small": GemNetT}
 LEARNING_RATE = 2e-3
