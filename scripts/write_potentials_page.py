@@ -126,9 +126,9 @@ def _triplet_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _conditions(results: dict[str, Any]) -> str:
-    parts = [
-        f"{name}: {r['hardware']}, PyTorch {r['torch']}, {r['date']}" for name, r in results.items()
-    ]
+    parts = sorted(
+        {f"{r['hardware']}, PyTorch {r['torch']}, {r['date']}" for r in results.values()}
+    )
     return (
         f"Adam at {LEARNING_RATE:g}; processor time, since the machine was shared with other "
         "work, which also slows the memory. " + "; ".join(parts) + "."
