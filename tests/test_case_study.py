@@ -49,6 +49,7 @@ CONFIG: dict[str, Any] = {
         "simulation_steps": 300,
         "max_windows": 2,
         "learning_steps": 40,
+        "record_every": 10,
         "max_cycles": 2,
         "max_learning_epochs": 2,
         "steps_per_epoch": 2,
