@@ -22,8 +22,10 @@ from stablemd.estimators.neighbourhoods import (
     Neighbourhoods,
     make_neighbourhoods,
 )
+from stablemd.estimators.path_score import LangevinPaths, PathResult, path_gradient
 from stablemd.estimators.reweighting import ReweightedMean, reweighted_mean
 from stablemd.estimators.state_points import EnsembleResult, StatePoint, ensemble_gradient
+from stablemd.estimators.step_limit import LimitedStep, Weighing, limit_step
 from stablemd.estimators.stratified import stratified_coefficients
 from stablemd.estimators.surrogate import backward_weighted_energy, potential_energies
 from stablemd.estimators.thinning import thin_coefficients
@@ -38,15 +40,19 @@ __all__ = [
     "Ensemble",
     "EnsembleResult",
     "EstimatorResult",
+    "LangevinPaths",
+    "LimitedStep",
     "LocalizedResult",
     "Loss",
     "NeighbourhoodRule",
     "Neighbourhoods",
+    "PathResult",
     "ReweightedMean",
     "SampledFrames",
     "StatePoint",
     "StratifiedSampling",
     "Trust",
+    "Weighing",
     "backward_weighted_energy",
     "boltzmann_gradient",
     "boltzmann_weights",
@@ -54,11 +60,13 @@ __all__ = [
     "ensemble_gradient",
     "frame_coefficients",
     "gradient_cosine",
+    "limit_step",
     "localized_gradient",
     "make_loss",
     "make_neighbourhoods",
     "n_eff_entropy",
     "n_eff_kish",
+    "path_gradient",
     "potential_energies",
     "reweighted_mean",
     "stratified_coefficients",

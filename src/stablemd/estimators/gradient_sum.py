@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,19 @@ from stablemd.potentials.base import Potential
 MIN_PROBE_FRAMES = 8
 PROBE_SHARE = 16
 """One frame in this many serves to estimate the average ∂U/∂θ."""
+
+
+class Surrogate(Protocol):
+    """A sum over frames whose gradient is wanted, to be had in parts."""
+
+    @property
+    def coefficients(self) -> Tensor:
+        """Of the energies of the frames, (n,) or (n, N) for atomic ones."""
+
+    def __len__(self) -> int: ...
+
+    def sum(self, index: Tensor) -> Tensor:
+        """The part of the frames at ``index``: a scalar with graph."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ def trained_parameters(potential: Potential) -> list[nn.Parameter]:
 
 
 def weighted_sum_gradient(
-    parameters: list[nn.Parameter], energies: WeightedEnergies, *, chunk_size: int
+    parameters: list[nn.Parameter], energies: Surrogate, *, chunk_size: int
 ) -> GradientSum:
     """∇θ of a weighted sum of energies, chunk by chunk.
 
@@ -125,7 +139,7 @@ def frames_gradient(
 
 def grouped_gradient(
     parameters: list[nn.Parameter],
-    energies: WeightedEnergies,
+    energies: Surrogate,
     group: Tensor,
     weights: Tensor,
     *,
@@ -209,7 +223,7 @@ class _Baseline:
     def __init__(
         self,
         parameters: list[nn.Parameter],
-        energies: WeightedEnergies,
+        energies: Surrogate,
         probe: WeightedEnergies,
         chunk_size: int,
     ) -> None:

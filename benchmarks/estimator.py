@@ -1,0 +1,204 @@
+"""One weight per frame beside the textbook form of the Boltzmann Estimator."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.aspirin import aspirin_replicas
+from benchmarks.measure import Contender, Timing
+from benchmarks.section import Section, Settings
+from stablemd import units
+from stablemd.estimators import (
+    SampledFrames,
+    backward_weighted_energy,
+    boltzmann_gradient,
+    potential_energies,
+)
+from stablemd.estimators.losses import Loss, mse
+from stablemd.observables import DistanceDistribution
+from stablemd.potentials.schnet import SchNet
+from stablemd.system import System
+
+N_FRAMES = 40
+"""The paper's minibatch."""
+
+N_MANY = 2560
+"""The paper's frames of a learning epoch: 128 replicas, 20 frames each."""
+
+N_BINS = 500
+TEMPERATURE_K = 500.0
+AGREEMENT = 1e-3
+"""Relative difference of the gradients, both in float32, above which nothing is timed."""
+
+
+def build(settings: Settings) -> list[Contender]:
+    """The textbook form, ours, and the two passes over energies that ours consists of."""
+    n_frames = min(N_FRAMES, settings.n_replicas)
+    potential, system, frames, loss = setting(n_frames)
+    beta = units.beta(TEMPERATURE_K)
+    textbook = partial(textbook_gradient, potential, system, frames, loss, beta)
+    ours = partial(our_gradient, potential, system, frames, loss, beta)
+    difference = (textbook() - ours()).norm() / textbook().norm()
+    if not difference < AGREEMENT:
+        raise RuntimeError(f"the two forms differ by {difference:.1e}: nothing is timed")
+    return [
+        Contender("textbook: gradients per frame, frames × bins × parameters", textbook, n_frames),
+        Contender("stablemd: one weight per frame", ours, n_frames),
+        Contender("two passes: energies without a graph, energies with backward",
+                  partial(_two_passes, potential, system, frames), n_frames),
+    ]
+
+
+def setting(n_frames: int) -> tuple[SchNet, System, SampledFrames, Loss]:
+    """SchNet of the paper's size, aspirin, h(r) with 500 bins, and a loss on its average."""
+    torch.manual_seed(0)
+    system, positions = aspirin_replicas(n_frames)
+    potential = SchNet()
+    values = DistanceDistribution(system, r_max=10.0, n_bins=N_BINS).values(positions)
+    energies = potential_energies(potential, system, positions)
+    frames = SampledFrames(positions, energies, values, torch.arange(n_frames) % 8)
+    return potential, system, frames, mse(0.9 * values.mean(dim=0), spacing=10.0 / N_BINS)
+
+
+def textbook_gradient(
+    potential: SchNet, system: System, frames: SampledFrames, loss: Loss, beta: float
+) -> Tensor:
+    """Covariance of bins and parameters from the gradients of every frame."""
+    parameters = list(potential.parameters())
+    rows = []
+    for x in frames.positions:
+        (energy,) = potential.energy(system, x[None])
+        gradient = torch.autograd.grad(energy, parameters, allow_unused=True)
+        rows.append(
+            torch.cat(
+                [
+                    (torch.zeros_like(p) if g is None else g).flatten()
+                    for p, g in zip(parameters, gradient, strict=True)
+                ]
+            )
+        )
+    u = torch.stack(rows)
+    g = frames.values.to(u)
+    products = g[:, :, None] * u[:, None, :]
+    mean = frames.values.mean(dim=0).requires_grad_(True)
+    (slope,) = torch.autograd.grad(loss(mean), mean)
+    n = len(u)
+    covariance = (products.mean(dim=0) - g.mean(dim=0)[:, None] * u.mean(dim=0)) * (n / (n - 1))
+    return -beta * (slope.to(u) @ covariance)
+
+
+def our_gradient(
+    potential: SchNet, system: System, frames: SampledFrames, loss: Loss, beta: float
+) -> Tensor:
+    """The same from one weighted sum of energies, with N_eff and error bars."""
+    potential.zero_grad(set_to_none=True)
+    boltzmann_gradient(potential, system, frames, loss, beta=beta)
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if p.grad is None else p.grad).flatten()
+            for p in potential.parameters()
+        ]
+    )
+
+
+def _two_passes(potential: SchNet, system: System, frames: SampledFrames) -> None:
+    potential_energies(potential, system, frames.positions)
+    potential.zero_grad(set_to_none=True)
+    weights = torch.full((len(frames),), 1.0 / len(frames), dtype=torch.float64)
+    backward_weighted_energy(potential, system, frames.positions, weights)
+
+
+def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
+    """The three ratios of the estimator, and its memory for a whole learning epoch."""
+    textbook, ours, passes = timings
+    n_frames = min(N_FRAMES, settings.n_replicas)
+    many = min(N_MANY, 20 * settings.n_replicas)
+    memory = {
+        "textbook": peak_memory_of("textbook", n_frames),
+        "stablemd": peak_memory_of("stablemd", n_frames),
+        "many": peak_memory_of("stablemd", many),
+    }
+    return {
+        "n_frames": n_frames,
+        "speedup_vs_per_frame": ours.ratio,
+        "peak_memory_ratio": memory["textbook"] / memory["stablemd"],
+        "cost_over_energy_passes": passes.ratio / ours.ratio,
+        "peak_memory_mib": memory["stablemd"],
+        "peak_memory_textbook_mib": memory["textbook"],
+        "n_frames_many": many,
+        "peak_memory_many_mib": memory["many"],
+    }
+
+
+def describe(derived: dict[str, Any]) -> str:
+    """The same in words."""
+    return (
+        f"With {derived['n_frames']} frames one weight per frame is "
+        f"{derived['speedup_vs_per_frame']:.0f} times faster than the textbook form and takes "
+        f"{derived['peak_memory_ratio']:.0f} times less memory at its peak "
+        f"({derived['peak_memory_mib']:.0f} against {derived['peak_memory_textbook_mib']:.0f} MiB "
+        f"beyond what the process held, each in a process of its own). It costs "
+        f"{derived['cost_over_energy_passes']:.2f} times as much as one pass over the energies "
+        f"without a graph and one with backward. {derived['n_frames_many']} frames take "
+        f"{derived['peak_memory_many_mib']:.0f} MiB."
+    )
+
+
+def peak_memory_of(form: str, n_frames: int) -> float:
+    """Peak memory in MiB of one gradient beyond what was held before, in a fresh process."""
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.estimator", form, str(n_frames)],
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(run.stdout)
+
+
+def _measure_peak(form: str, n_frames: int) -> float:
+    torch.set_num_threads(1)
+    potential, system, frames, loss = setting(n_frames)
+    gradient = {"textbook": textbook_gradient, "stablemd": our_gradient}[form]
+    run = partial(gradient, potential, system, beta=units.beta(TEMPERATURE_K), loss=loss)
+    run(frames=frames.select(torch.arange(2)))  # code that is loaded on first use
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
+    before = _status_mib("VmRSS")
+    run(frames=frames)
+    return _status_mib("VmHWM") - before
+
+
+def _status_mib(key: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return float(line.split()[1]) / 1024.0
+    raise RuntimeError(f"/proc/self/status has no {key}: memory is measured on Linux only")
+
+
+SECTION = Section(
+    key="estimator",
+    title="Boltzmann Estimator: one weight per frame",
+    about=(
+        "The gradient of a loss on h(r) with 500 bins, from 40 frames of aspirin (the paper's "
+        "minibatch) with SchNet of its size, 117,953 parameters, float32, one core. Textbook "
+        "form: the parameter gradient of every frame, and their covariance with every bin from "
+        "the frames × bins × parameters product. stablemd: energies without a graph, then the "
+        "backward pass of one weighted sum, with N_eff, error bars and the noise of the gradient "
+        "between groups of replicas. Both gradients are compared before anything is timed."
+    ),
+    unit="frame",
+    build=build,
+    derive=derive,
+    describe=describe,
+)
+
+if __name__ == "__main__":
+    print(_measure_peak(sys.argv[1], int(sys.argv[2])))
