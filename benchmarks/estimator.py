@@ -52,8 +52,11 @@ def build(settings: Settings) -> list[Contender]:
     return [
         Contender("textbook: gradients per frame, frames × bins × parameters", textbook, n_frames),
         Contender("stablemd: one weight per frame", ours, n_frames),
-        Contender("two passes: energies without a graph, energies with backward",
-                  partial(_two_passes, potential, system, frames), n_frames),
+        Contender(
+            "two passes: energies without a graph, energies with backward",
+            partial(_two_passes, potential, system, frames),
+            n_frames,
+        ),
     ]
 
 
@@ -118,7 +121,7 @@ def _two_passes(potential: SchNet, system: System, frames: SampledFrames) -> Non
 
 def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
     """The three ratios of the estimator, and its memory for a whole learning epoch."""
-    textbook, ours, passes = timings
+    _, ours, passes = timings
     n_frames = min(N_FRAMES, settings.n_replicas)
     many = min(N_MANY, 20 * settings.n_replicas)
     memory = {

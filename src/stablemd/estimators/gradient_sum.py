@@ -15,6 +15,9 @@ from stablemd.estimators.weighted_energies import WeightedEnergies
 from stablemd.potentials.base import Potential
 
 MIN_PROBE_FRAMES = 8
+MIN_GROUP_FRAMES = 32
+"""A group with fewer frames would make passes that are too small to be efficient."""
+
 PROBE_SHARE = 16
 """One frame in this many serves to estimate the average ∂U/∂θ."""
 
@@ -118,10 +121,14 @@ def frames_gradient(
         everything: all frames of the average, from which <∂U/∂θ> is estimated.
         weights: of these, summing to one.
         chunk_size: frames per forward and backward pass.
-        noise_groups: groups to compare at most; 0 for none.
+        noise_groups: groups to compare at most; 0 for none.  Frames that fit into
+            one chunk are compared by one contrast instead.
     """
     if not noise_groups:
         return weighted_sum_gradient(parameters, energies, chunk_size=chunk_size)
+    if len(energies) <= chunk_size:
+        return contrasted_gradient(parameters, energies, used.independent, used_weights)
+    noise_groups = max(2, min(noise_groups, len(energies) // min(chunk_size, MIN_GROUP_FRAMES)))
     index = probe_frames(len(everything), chunk_size).to(weights.device)
     shares = weights[index] / weights[index].sum().clamp_min(torch.finfo(weights.dtype).tiny)
     return grouped_gradient(
@@ -135,6 +142,55 @@ def frames_gradient(
             energies.potential, energies.system, everything.select(index), shares
         ),
     )
+
+
+def contrasted_gradient(
+    parameters: list[nn.Parameter], energies: WeightedEnergies, group: Tensor, weights: Tensor
+) -> GradientSum:
+    """Gradient and variance of frames that fit into one pass, at the cost of one more backward.
+
+    Half of the groups count with the opposite sign: ``D = Σ_k s_k P_k`` loses
+    the gradient, which all groups share, and keeps the noise, ``E|D|² = Σ_k Var P_k``.
+    One graph serves both.  With ``P_k = Σ_{i in k} c_i (∂U_i - <∂U>)`` the average
+    needs no pass of its own: it is part of the coefficients of D.
+
+    Args:
+        parameters: what to differentiate with respect to.
+        energies: frames and coefficients, n of them.
+        group: group of each frame, (n,) int64.
+        weights: weight of each frame in the average, (n,).
+    """
+    held = energies.hold()
+    everything = torch.arange(len(energies))
+    shares = (weights / weights.sum()).to(energies.coefficients)
+    signs, n_groups = _balanced_signs(group, shares)
+    if n_groups < 2:
+        return weighted_sum_gradient(parameters, held, chunk_size=len(energies))
+    shape = (-1,) + (1,) * (energies.coefficients.ndim - 1)
+    shares, signs = shares.reshape(shape), signs.reshape(shape)
+    signed = signs * energies.coefficients
+    contrast = held.with_(signed - shares * signed.sum(dim=0))
+    total, difference = _zeros(parameters), _zeros(parameters)
+    _accumulate(total, parameters, held.sum(everything), retain_graph=True)
+    _accumulate(difference, parameters, contrast.sum(everything))
+    _add(difference, total, -float((signs * shares).sum()))
+    return GradientSum(total, _square(difference), n_groups)
+
+
+def _balanced_signs(group: Tensor, shares: Tensor) -> tuple[Tensor, int]:
+    """A sign for every frame's group, (n,), with about equal weight on both sides."""
+    _, index = torch.unique(group, return_inverse=True)
+    n_groups = int(index.max()) + 1 if len(index) else 0
+    weight = shares.new_zeros(n_groups).index_add(0, index.to(shares.device), shares)
+    signs = torch.ones_like(weight)
+    balance = 0.0
+    # By chance among equals: numbers of groups may have a pattern, such as copies have.
+    chance = torch.randperm(n_groups, generator=torch.Generator().manual_seed(0))
+    order = chance[weight.cpu()[chance].argsort(descending=True, stable=True)]
+    for k in order.tolist():
+        signs[k] = -1.0 if balance > 0.0 else 1.0
+        balance += float(signs[k] * weight[k])
+    return signs[index], n_groups
 
 
 def grouped_gradient(
@@ -251,8 +307,14 @@ class _Baseline:
         ).gradient
 
 
-def _accumulate(total: list[Tensor], parameters: list[nn.Parameter], value: Tensor) -> None:
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+def _accumulate(
+    total: list[Tensor],
+    parameters: list[nn.Parameter],
+    value: Tensor,
+    *,
+    retain_graph: bool = False,
+) -> None:
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=retain_graph)
     for accumulated, gradient in zip(total, gradients, strict=True):
         if gradient is not None:
             accumulated += gradient
