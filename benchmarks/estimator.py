@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def build(settings: Settings) -> list[Contender]:
     beta = units.beta(TEMPERATURE_K)
     textbook = partial(textbook_gradient, potential, system, frames, loss, beta)
     ours = partial(our_gradient, potential, system, frames, loss, beta)
-    difference = (textbook() - ours()).norm() / textbook().norm()
+    expected = textbook()
+    difference = (expected - ours()).norm() / expected.norm()
     if not difference < AGREEMENT:
         raise RuntimeError(f"the two forms differ by {difference:.1e}: nothing is timed")
     return [
@@ -124,16 +126,12 @@ def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
     _, ours, passes = timings
     n_frames = min(N_FRAMES, settings.n_replicas)
     many = min(N_MANY, 20 * settings.n_replicas)
-    memory = {
-        "textbook": peak_memory_of("textbook", n_frames),
-        "stablemd": peak_memory_of("stablemd", n_frames),
-        "many": peak_memory_of("stablemd", many),
-    }
+    memory = peak_memory(n_frames, many)
     return {
         "n_frames": n_frames,
         "speedup_vs_per_frame": ours.ratio,
         "peak_memory_ratio": memory["textbook"] / memory["stablemd"],
-        "cost_over_energy_passes": passes.ratio / ours.ratio,
+        "cost_over_energy_passes": passes.speedup_over(ours),
         "peak_memory_mib": memory["stablemd"],
         "peak_memory_textbook_mib": memory["textbook"],
         "n_frames_many": many,
@@ -148,35 +146,48 @@ def describe(derived: dict[str, Any]) -> str:
         f"{derived['speedup_vs_per_frame']:.0f} times faster than the textbook form and takes "
         f"{derived['peak_memory_ratio']:.0f} times less memory at its peak "
         f"({derived['peak_memory_mib']:.0f} against {derived['peak_memory_textbook_mib']:.0f} MiB "
-        f"beyond what the process held, each in a process of its own). It costs "
+        f"beyond what the process held). It costs "
         f"{derived['cost_over_energy_passes']:.2f} times as much as one pass over the energies "
         f"without a graph and one with backward. {derived['n_frames_many']} frames take "
         f"{derived['peak_memory_many_mib']:.0f} MiB."
     )
 
 
-def peak_memory_of(form: str, n_frames: int) -> float:
-    """Peak memory in MiB of one gradient beyond what was held before, in a fresh process."""
+def peak_memory(n_frames: int, n_many: int) -> dict[str, float]:
+    """Peak memory in MiB beyond what was held before, in a fresh process.
+
+    ``stablemd`` and ``textbook`` for ``n_frames``, ``many`` for ours with ``n_many``.
+    """
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.estimator", form, str(n_frames)],
+        [sys.executable, "-m", "benchmarks.estimator", str(n_frames), str(n_many)],
         cwd=Path(__file__).resolve().parents[1],
         capture_output=True,
         text=True,
         check=True,
     )
-    return float(run.stdout)
+    measured: dict[str, float] = json.loads(run.stdout)
+    return measured
 
 
-def _measure_peak(form: str, n_frames: int) -> float:
+def _measure_peaks(n_frames: int, n_many: int) -> dict[str, float]:
+    """One after the other, the largest last; memory that stays allocated counts again."""
     torch.set_num_threads(1)
-    potential, system, frames, loss = setting(n_frames)
-    gradient = {"textbook": textbook_gradient, "stablemd": our_gradient}[form]
-    run = partial(gradient, potential, system, beta=units.beta(TEMPERATURE_K), loss=loss)
-    run(frames=frames.select(torch.arange(2)))  # code that is loaded on first use
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
+    beta = units.beta(TEMPERATURE_K)
+    potential, system, frames, loss = setting(n_many)
+    few = frames.select(torch.arange(n_frames))
+    run: dict[str, Callable[[], Tensor]] = {
+        "stablemd": partial(our_gradient, potential, system, few, loss, beta),
+        "many": partial(our_gradient, potential, system, frames, loss, beta),
+        "textbook": partial(textbook_gradient, potential, system, few, loss, beta),
+    }
+    our_gradient(potential, system, frames.select(torch.arange(2)), loss, beta)  # loads code
     before = _status_mib("VmRSS")
-    run(frames=frames)
-    return _status_mib("VmHWM") - before
+    peaks = {}
+    for name, call in run.items():
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
+        call()
+        peaks[name] = _status_mib("VmHWM") - before
+    return peaks
 
 
 def _status_mib(key: str) -> float:
@@ -204,4 +215,4 @@ SECTION = Section(
 )
 
 if __name__ == "__main__":
-    print(_measure_peak(sys.argv[1], int(sys.argv[2])))
+    print(json.dumps(_measure_peaks(int(sys.argv[1]), int(sys.argv[2]))))

@@ -34,7 +34,8 @@ def record(section: Section, settings: Settings, timings: Sequence[Timing]) -> d
 def merge(path: Path, new: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Put new sections into the file, keep the others; returns all.
 
-    The numbers of ``schnet_md`` also stand under ``sampling.schnet_aspirin_<replicas>``.
+    The numbers of ``schnet_md`` also stand under ``sampling.schnet_aspirin_<replicas>``,
+    those of ``estimator`` directly in its section.
     """
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     results |= new
@@ -42,6 +43,8 @@ def merge(path: Path, new: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if derived:
         key = f"schnet_aspirin_{derived['n_replicas']}"
         results["sampling"] = {**results.get("sampling", {}), key: derived}
+    if "estimator" in new:
+        results["estimator"] = {**new["estimator"], **(new["estimator"].get("derived") or {})}
     write_json(path, results)
     return results
 

@@ -14,6 +14,7 @@ from benchmarks import (
     adapters,
     ceiling,
     cores,
+    estimator,
     learning_epoch,
     neighbours,
     schnet_md,
@@ -24,7 +25,16 @@ from benchmarks.measure import Timing, compare
 from benchmarks.results import merge, record, write_page
 from benchmarks.section import Section, Settings
 
-MODULES = (schnet_md, schnet_scaling, cores, ceiling, learning_epoch, water_md, neighbours)
+MODULES = (
+    schnet_md,
+    schnet_scaling,
+    cores,
+    ceiling,
+    learning_epoch,
+    water_md,
+    neighbours,
+    estimator,
+)
 
 SECTIONS = {m.SECTION.key: m.SECTION for m in MODULES}
 """Every benchmark; a new one is a new file and one name here."""

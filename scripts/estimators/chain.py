@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -87,12 +89,20 @@ class Chain(Potential):
     def sample(self, n_frames: int, beta: float, *, seed: int) -> Tensor:
         """Independent frames of the Boltzmann distribution, (n, N, 3) in Å."""
         generator = torch.Generator().manual_seed(seed)
-        factor = torch.linalg.cholesky(self.precision() * beta)
+        factor = _cholesky(self.n_atoms, *(float(p) for p in self.parameters())) * beta**0.5
         normals = torch.randn(self.n_atoms - 1, n_frames, generator=generator, dtype=torch.float64)
         x = torch.linalg.solve_triangular(factor.T, normals, upper=True).T
         positions = torch.zeros(n_frames, self.n_atoms, 3, dtype=torch.float64)
         positions[:, 1:, 0] = (x + R0).cumsum(dim=1)
         return positions
+
+
+@lru_cache
+def _cholesky(n_atoms: int, k: float, kappa: float, delta: float) -> Tensor:
+    """Lower factor of the precision matrix."""
+    with torch.no_grad():
+        precision = Chain(n_atoms, k=k, kappa=kappa, delta=delta).precision()
+    return torch.linalg.cholesky(precision)
 
 
 def bonds_of(positions: Tensor) -> Tensor:

@@ -81,7 +81,9 @@ def langevin_paths(
     )
 
 
-def exact_covariance(k: Tensor, mass: float, integrator: BAOAB, n_steps: int) -> Tensor:
+def exact_covariance(
+    k: Tensor, mass: float, integrator: BAOAB, n_steps: int, *, rows: int | None = None
+) -> Tensor:
     """<x_i x_j> of one coordinate under BAOAB from a Boltzmann start, with graph to k.
 
     Args:
@@ -89,6 +91,8 @@ def exact_covariance(k: Tensor, mass: float, integrator: BAOAB, n_steps: int) ->
         mass: amu.
         integrator: with time step, temperature and friction.
         n_steps: T.
+        rows: number of the first times i for which all j are wanted; of later
+            ones only <x_i x_i> is right.
 
     Returns:
         (T + 1, T + 1) in Å².
@@ -104,13 +108,14 @@ def exact_covariance(k: Tensor, mass: float, integrator: BAOAB, n_steps: int) ->
     step = after @ damp @ drift @ kick
     heat = torch.tensor([[0.0, 0.0], [0.0, (1 - c**2) * kt * mass]], dtype=torch.float64)
     spread = torch.diag(torch.stack([kt / k, one * kt * mass]))
-    rows = []
+    found = []
     for i in range(n_steps + 1):
         lagged, row = spread, [zero] * i
-        for _ in range(i, n_steps + 1):
+        n_lags = n_steps + 1 - i if rows is None or i < rows else 1
+        for _ in range(n_lags):
             row.append(lagged[0, 0])
             lagged = step @ lagged
-        rows.append(torch.stack(row))
+        found.append(torch.stack(row + [zero] * (n_steps + 1 - len(row))))
         spread = step @ spread @ step.T + after @ heat @ after.T
-    upper = torch.stack(rows)
+    upper = torch.stack(found)
     return upper + upper.T - torch.diag(upper.diagonal())

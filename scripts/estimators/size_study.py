@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -56,10 +58,16 @@ def _summary(gradients: list[Tensor], exact: Tensor) -> dict[str, float]:
 
 def _loss(chain: Chain, means: Tensor, form: str) -> Tensor:
     """The weak bond, or the average bond, shall have the spread of a stiff one."""
-    stiff = Chain(chain.n_atoms, delta=0.0).covariance(BETA).diagonal().detach()
+    stiff = _stiff(chain.n_atoms)
     if form == "global":
         return 1e6 * (means.mean() - stiff.mean()).square()
     return 1e6 * (means[chain.weak] - stiff[chain.weak]).square()
+
+
+@lru_cache
+def _stiff(n_atoms: int) -> Tensor:
+    """Spread of every bond of a chain without a weak one in Å², (B,)."""
+    return Chain(n_atoms, delta=0.0).covariance(BETA).diagonal().detach()
 
 
 def _exact(chain: Chain, form: str) -> Tensor:

@@ -41,12 +41,19 @@ def measure() -> list[dict[str, float | str]]:
 
 Way = tuple[str, Callable[[int], Tensor], Tensor]
 BETA = 1.0
+RHO = 0.9
+"""Correlation of x between consecutive frames of a replica."""
+
+SLOW = 10.0
+"""Size of the slow coordinate in the observable, where x² has the mean 1."""
 
 
 def _oscillator_frames(seed: int, n_replicas: int, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
     """x of a unit oscillator, a slow coordinate that a window does not change, the replica."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n_frames, n_replicas, generator=generator, dtype=torch.float64)
+    for t in range(1, n_frames):
+        x[t] = RHO * x[t - 1] + (1.0 - RHO**2) ** 0.5 * x[t]
     slow = torch.randn(n_replicas, generator=generator, dtype=torch.float64)
     replica = torch.arange(n_replicas).repeat(n_frames)
     positions = torch.zeros(n_frames * n_replicas, 1, 3, dtype=torch.float64)
@@ -55,31 +62,34 @@ def _oscillator_frames(seed: int, n_replicas: int, n_frames: int) -> tuple[Tenso
 
 
 def _centring() -> list[Way]:
-    """d<x²>/dk = -1 of a unit oscillator; the average of ∂U/∂k is known exactly here."""
+    """d<x²>/dk = -1 of a unit oscillator from independent frames."""
 
-    def run(seed: int, centre: bool) -> Tensor:
-        positions, _, _ = _oscillator_frames(seed, 8, 25)
-        g = positions[:, 0, 0].square()
-        c = -BETA * (g - g.mean() if centre else g - 5.0) / (len(g) - 1)
-        slopes = 0.5 * g - (0.0 if centre else 0.5)  # ∂U/∂k, with its mean known exactly
-        return (c @ slopes)[None]
+    def run(seed: int, minibatch: int | None) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        g = torch.randn(200, generator=generator, dtype=torch.float64).square()
+        batches = g.split(minibatch or len(g))
+        n = [len(b) - (0 if minibatch else 1) for b in batches]
+        covariances = [
+            ((b - b.mean()) * 0.5 * b).sum() / m for b, m in zip(batches, n, strict=True)
+        ]
+        return -BETA * torch.stack(covariances).mean()[None]
 
     exact = torch.tensor([-1.0], dtype=torch.float64)
     return [
-        ("observable x² counted from 5 instead of its mean 1", lambda s: run(s, False), exact),
-        ("observable x² centred at its mean", lambda s: run(s, True), exact),
+        ("200 frames, centred in minibatches of 8, divided by 8", lambda s: run(s, 8), exact),
+        ("200 frames, centred together, divided by N − 1", lambda s: run(s, None), exact),
     ]
 
 
 def _slow_replicas() -> list[Way]:
-    """The observable x² + 3 y, in which y differs between replicas and not within them."""
+    """The observable x² + 10 y, in which y differs between replicas and not within them."""
     oscillator, atom = Oscillator(1.0), System.create(["H"])
     exact = torch.tensor([-1.0], dtype=torch.float64)
 
     def run(seed: int, centring: str) -> Tensor:
-        positions, slow, replica = _oscillator_frames(seed, 8, 25)
+        positions, slow, replica = _oscillator_frames(seed, 16, 25)
         energies = potential_energies(oscillator, atom, positions, chunk_size=10_000)
-        values = (positions[:, 0, 0].square() + 3.0 * slow)[:, None]
+        values = (positions[:, 0, 0].square() + SLOW * slow)[:, None]
         frames = SampledFrames(positions, energies, values, replica)
         oscillator.zero_grad()
         boltzmann_gradient(
@@ -97,7 +107,11 @@ def _slow_replicas() -> list[Way]:
         return oscillator.k.grad.clone()[None]
 
     return [
-        (f"slow difference between replicas, centring {c!r}", lambda s, c=c: run(s, c), exact)
+        (
+            f"correlated frames, replicas differ slowly, centring {c!r}",
+            lambda s, c=c: run(s, c),
+            exact,
+        )
         for c in ("pooled", "leave_one_out", "replica")
     ]
 
@@ -126,7 +140,7 @@ def _thinning() -> list[Way]:
 
     names = {
         "all": "all of 1280 frames in the backward pass",
-        "thinned": "64 of 1280 frames, drawn with probability ∝ |c|",
+        "thinned": "64 of 1280 frames, drawn in proportion to the size of their coefficients",
         "first": "only 64 frames",
     }
     return [(name, lambda s, h=how: run(s, h), exact) for how, name in names.items()]

@@ -103,7 +103,8 @@ def test_noise_is_the_scatter_between_repetitions(rho: float, local: bool, chunk
     squares = deviations.square().sum(dim=1) * (100 / 99)
     reported = torch.tensor(variances, dtype=torch.float64)
     error = math.hypot(float(squares.std()), float(reported.std())) / 10
-    assert error < 0.2 * float(squares.mean())
+    # Taken for independent, frames with rho = 0.8 would report less than a quarter.
+    assert error < 0.4 * float(squares.mean())
     assert abs(float(reported.mean() - squares.mean())) < 3 * error
 
 
