@@ -23,10 +23,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _replicas_in_one_thread() -> Iterator[None]:
-    """A command sets the number of threads of its process; tests share one."""
-    before = sharding.get_threads()
+    """A command sets the number of threads of its process, and may run in a fixture of a module."""
+    sharding.set_threads(1)
     yield
-    sharding.set_threads(before)
+    sharding.set_threads(1)
 
 
 @pytest.fixture(scope="session")
