@@ -91,3 +91,25 @@ def test_a_periodic_system_goes_through_every_command(config: RunConfig) -> None
     first = frames.select(frames.replica == 0)
     assert first.cells is not None
     assert not torch.equal(first.cells[0], first.cells[-1]), "the pressure changes the cell"
+
+
+def test_the_localized_estimator_is_reached_by_configuration(config: RunConfig) -> None:
+    """Hot molecules of an untrained network: their bonds break, and steps are taken."""
+    values = config.to_values()
+    for section in ("stable", "evaluation", "simulation"):
+        values[section]["dynamics"]["temperature_k"] = 3000.0
+    values["stable"] |= {
+        "estimator": "localized",
+        "observables": [{"name": "bond_lengths"}, {"name": "bond_excess"}],
+        "max_failed": 1.0,
+        "target_failed": 0.0,
+        "max_n_eff_loss": 1.0,
+        "force_mae_budget": None,
+    }
+    values["stable"]["dynamics"]["bond_threshold"] = 0.3
+    chosen = RunConfig.from_values({**values, "control": False, "out": str(config.out) + "_local"})
+    run_pretrain(chosen)
+    run_train(chosen)
+    records = RunDirectory(chosen.out).log.read()
+    steps = [step for r in records if r.get("phase") == "learn" for step in r["steps"]]
+    assert steps and all(step["observable_gradient_norm"] > 0.0 for step in steps)

@@ -31,6 +31,9 @@ class Observable(ABC):
     reference: ReferenceAverage | None = None
     """The average to reach, where it is given (an experiment); else reference structures say."""
 
+    component_atoms: Tensor | None = None
+    """The atoms that each component is about, (D, m) int64; None where it is the whole system."""
+
     @property
     def key(self) -> str:
         """What stands for this observable in metrics and reports."""

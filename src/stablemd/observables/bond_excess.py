@@ -49,6 +49,7 @@ class BondExcess(Observable):
             )
         self.tolerance = per_bond.expand(n_bonds)
         self.axis = torch.arange(len(system.bonds), dtype=torch.float64, device=system.device)
+        self.component_atoms = system.bonds
         self._system = system
         self._first, self._second = system.bonds.T
         self._lengths = system.bond_lengths

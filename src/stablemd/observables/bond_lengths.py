@@ -44,6 +44,8 @@ class BondLengths(Observable):
             self.label = "bond_lengths_by_elements"
             self.axis_label = f"kind of bond ({', '.join(self.kinds)})"
             self._kind = torch.tensor([self.kinds.index(n) for n in names], device=system.device)
+        else:
+            self.component_atoms = system.bonds
         n = len(self.kinds) if by_elements else len(names)
         self.axis = torch.arange(n, dtype=torch.float64, device=system.device)
 

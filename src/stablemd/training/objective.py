@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from stablemd import units
 from stablemd.data import Frames
 from stablemd.errors import DataError
-from stablemd.estimators import (
-    SampledFrames,
-    boltzmann_gradient,
-)
+from stablemd.estimators import SampledFrames
 from stablemd.md import RecordedFrames
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
@@ -25,7 +22,7 @@ from stablemd.training.epoch_frames import EpochFrames
 from stablemd.training.gradients import cosine, norm, take_gradient, without_conflict
 from stablemd.training.label_errors import LabelErrors
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
-from stablemd.training.observable_target import ObservableTarget
+from stablemd.training.observable_gradient import Target, observable_gradient
 from stablemd.training.stable_settings import StableSettings
 from stablemd.training.step_record import StepRecord
 
@@ -69,7 +66,7 @@ class StableObjective:
         system: System,
         train: Frames,
         validation: Frames,
-        target: ObservableTarget,
+        target: Target,
         settings: StableSettings,
     ) -> None:
         self._potential = potential
@@ -167,15 +164,14 @@ class StableObjective:
             return None
         begin = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
-        result = boltzmann_gradient(
+        result = observable_gradient(
             self._potential,
             self._system,
-            epoch.frames,
-            self._target.loss,
+            epoch,
+            self._target,
             beta=self._beta,
             chunk_size=settings.chunk_size,
-            energies=epoch.energies,
-            max_backward_frames=settings.max_backward_frames,
+            max_backward=settings.max_backward_frames,
             seed=self.steps_done,
             noise_groups=NOISE_GROUPS if assess else 0,
         )
@@ -207,9 +203,9 @@ class StableObjective:
             observable_gradient_norm=norm(g_obs),
             label_gradient_norm=norm(g_label),
             gradient_cosine=label_cosine,
-            n_eff=result.n_eff,
-            n_frames=result.n_frames,
-            n_dropped=epoch.n_dropped + result.n_dropped,
+            n_eff=result.trust.n_eff,
+            n_frames=result.trust.n_frames,
+            n_dropped=epoch.n_dropped + result.trust.n_dropped,
             step_share=share,
             rate_scale=self.rate_scale,
             trust=None if trust is None else trust.to_json(),

@@ -18,7 +18,7 @@ from stablemd.system import System
 from stablemd.training.candidates import Candidate, CandidateModels
 from stablemd.training.learning_start import learning_start
 from stablemd.training.objective import StableObjective
-from stablemd.training.observable_target import ObservableTarget
+from stablemd.training.observable_gradient import make_target
 from stablemd.training.plateau import Plateau
 from stablemd.training.reference_structures import reference_structures
 from stablemd.training.stable_settings import StableSettings
@@ -79,9 +79,7 @@ class StableRun:
         self._detectors = settings.dynamics.make_detectors(
             self._system, reference_structures(reference, device)
         )
-        target = ObservableTarget(
-            self._system, reference.positions, settings.observables, reference.cell
-        )
+        target = make_target(potential, self._system, reference, settings)
         self._objective = StableObjective(
             potential, self._system, train, validation, target, settings
         )

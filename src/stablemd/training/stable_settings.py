@@ -68,6 +68,14 @@ class StableSettings(Settings):
         description="what the frames of learning epochs are compared with, each with a loss and "
         "a weight",
     )
+    estimator: Literal["boltzmann", "localized"] = Field(
+        "boltzmann",
+        description="boltzmann: averages of the whole system; localized: observables of single "
+        "bonds against the energies of their neighbourhoods",
+    )
+    neighbourhoods: Literal["molecule", "bond"] = Field(
+        "molecule", description="of the localized estimator"
+    )
     label_weight: NonNegativeFloat = Field(
         10.0, description="weight of the energy/force loss (λ of the paper)"
     )
@@ -117,7 +125,7 @@ class StableSettings(Settings):
         32,
         ge=2,
         description="frames in the estimator's backward pass at most, an unbiased "
-        "sample of all; none: every frame",
+        "sample of all; localized: pairs of frame and neighbourhood; none: every one",
     )
     chunk_size: PositiveInt = Field(64, description="frames per pass of the estimator")
     seed: int = Field(0, ge=0, description="of start structures, velocities, noise and data order")

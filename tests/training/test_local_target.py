@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stablemd.errors import ConfigError, PotentialError
+from stablemd.observables.settings import (
+    BondExcessSettings,
+    BondLengthsSettings,
+    DistanceDistributionSettings,
+)
+from stablemd.system import System
+from stablemd.training.local_target import LocalTarget
+from stablemd.training.observable_gradient import make_target, observable_gradient
+from stablemd.training.observable_target import ObservableTarget
+
+EXCESS = BondExcessSettings(margin=1.0, loss="integrated_absolute")
+LENGTHS = BondLengthsSettings(loss="mse", weight=3.0)
+
+
+def waters(n: int) -> tuple[System, Tensor]:
+    """``n`` molecules without a cell, and 6 frames in which their bonds differ."""
+    bonds = [[3 * m, 3 * m + h] for m in range(n) for h in (1, 2)]
+    system = System.create(["O", "H", "H"] * n, bonds=bonds, bond_lengths=[1.0] * (2 * n))
+    generator = torch.Generator().manual_seed(2)
+    shape = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [-0.25, 0.95, 0.0]]).double()
+    places = 4.0 * torch.arange(n, dtype=torch.float64)[:, None, None] * torch.eye(3)[0]
+    noise = torch.randn(6, n, 3, 3, generator=generator, dtype=torch.float64)
+    return system, (places + shape + 0.1 * noise).reshape(6, 3 * n, 3)
+
+
+def test_with_one_neighbourhood_for_all_it_is_the_global_estimator(toy) -> None:
+    model = toy.model(depth=0.5)
+    settings = toy.settings(observables=(EXCESS,), estimator="localized", neighbourhoods="bond")
+    gradients = []
+    for chosen in (settings, settings.model_copy(update={"estimator": "boltzmann"})):
+        target = make_target(model, toy.system, toy.reference, chosen)
+        run = toy.objective(model, observables=(EXCESS,))
+        run._target = target
+        epoch = run.epoch_frames(toy.sampled(model))
+        model.zero_grad()
+        result = observable_gradient(
+            model, toy.system, epoch, target,
+            beta=20.0, chunk_size=64, max_backward=None, seed=0, noise_groups=4,
+        )  # fmt: skip
+        assert result.trust.n_frames == len(epoch.frames)
+        gradients.append((result.loss, model.scaled.grad.clone()))
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-12)
+    assert float(gradients[0][1].norm()) > 1e-3
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-9, atol=1e-12)
+
+
+def test_training_by_configuration_takes_the_localized_estimator(toy) -> None:
+    model = toy.model(depth=0.5)
+    settings = toy.settings(observables=(EXCESS,), estimator="localized", neighbourhoods="molecule")
+    assert isinstance(make_target(model, toy.system, toy.reference, settings), LocalTarget)
+    settings = toy.settings(observables=(EXCESS,))
+    assert isinstance(make_target(model, toy.system, toy.reference, settings), ObservableTarget)
+
+
+def test_a_potential_without_atomic_energies_is_refused(toy, monkeypatch) -> None:
+    model = toy.model()
+    monkeypatch.setattr(type(model), "has_local_energies", False)
+    with pytest.raises(PotentialError):
+        make_target(model, toy.system, toy.reference, toy.settings(estimator="localized"))
+
+
+@pytest.mark.parametrize(("rule", "n_kinds", "width"), [("molecule", 1, 2), ("bond", 2, 1)])
+def test_averages_are_those_over_like_neighbourhoods(rule: str, n_kinds: int, width: int) -> None:
+    """Two routes to the mean of each of the two O-H bonds; the reference has no loss."""
+    system, frames = waters(4)
+    target = LocalTarget(system, frames, (LENGTHS,), rule)
+    assert target.values(frames).shape == (6, 4 * n_kinds * width)
+    oxygens, hydrogens = frames[:, 0::3], torch.stack([frames[:, 1::3], frames[:, 2::3]], dim=2)
+    means = (hydrogens - oxygens[:, :, None]).norm(dim=-1).mean(dim=(0, 1))
+    assert float(target.loss(means)) < 1e-24
+    moved = means + torch.tensor([0.0, 0.2], dtype=torch.float64)
+    assert float(target.loss(moved)) == pytest.approx(3.0 * 0.2**2, rel=1e-9)
+
+
+def test_molecules_may_change_places(toy) -> None:
+    system, frames = waters(4)
+    target = LocalTarget(system, frames, (LENGTHS, EXCESS), "molecule")
+    order = torch.tensor([2, 0, 3, 1])
+    swapped = frames.reshape(6, 4, 9)[:, order].reshape(6, 12, 3)
+    lengths = LocalTarget(system, frames, (LENGTHS,), "molecule")
+    moved = lengths.values(swapped).reshape(6, 4, 2)
+    torch.testing.assert_close(moved, lengths.values(frames).reshape(6, 4, 2)[:, order])
+    assert target.values(frames).shape == (6, 4 * 4)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [BondLengthsSettings(by_elements=True), DistanceDistributionSettings(r_max=3.0, n_bins=20)],
+)
+def test_observables_of_the_whole_system_are_refused(choice) -> None:
+    system, frames = waters(2)
+    with pytest.raises(ConfigError, match="single bonds"):
+        LocalTarget(system, frames, (choice,), "molecule")
+
+
+def test_molecules_with_unlike_numbers_of_bonds_are_taken_bond_by_bond() -> None:
+    system = System.create(
+        ["O", "H", "H", "O", "H"],
+        bonds=[[0, 1], [0, 2], [3, 4]],
+        bond_lengths=[1.0, 1.0, 1.0],
+    )
+    frames = torch.randn(4, 5, 3, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="choose bond"):
+        LocalTarget(system, frames, (LENGTHS,), "molecule")
+    assert LocalTarget(system, frames, (LENGTHS,), "bond").values(frames).shape == (4, 3)
