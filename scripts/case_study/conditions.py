@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from stablemd.config_checks import hyperparameter_model
+from stablemd.potentials.adapters.nequip import PRESETS
 
 Config = Mapping[str, Any]
 Row = tuple[str, str]
@@ -61,11 +62,12 @@ def _of_model(config: Config, pretraining: Mapping[str, Any] | None) -> Iterator
     defaults = {
         key: field.default
         for key, field in hyperparameter_model(potential["name"]).model_fields.items()
-        if key == "cutoff" or key.startswith("n_")
+        if (key == "cutoff" or key.startswith("n_")) and field.default is not None
     }
-    chosen = {**defaults, **potential["hyperparameters"]}
+    preset = _preset(potential)
+    chosen = {**defaults, **preset, **potential["hyperparameters"]}
     values = ", ".join(_hyperparameter(*item) for item in chosen.items())
-    name = {"schnet": "SchNet"}.get(potential["name"], potential["name"])
+    name = {"schnet": "SchNet", "nequip": "NequIP"}.get(potential["name"], potential["name"])
     size = f"{name}, {pretraining['n_parameters']:,} parameters"
     yield "model", f"{size}; {values}"
     loss = settings["loss"]
@@ -80,6 +82,13 @@ def _of_model(config: Config, pretraining: Mapping[str, Any] | None) -> Iterator
         f"Adam, rate {settings['learning_rate']:g}, batches of {settings['batch_size']}; best of "
         f"{pretraining['n_epochs']:,} epochs ({pretraining['stop_reason']})",
     )
+
+
+def _preset(potential: Config) -> Config:
+    """What the preset of a NequIP stands for; other presets have their defaults."""
+    if potential["name"] != "nequip":
+        return {}
+    return PRESETS[potential["preset"] or "paper"]
 
 
 def _hyperparameter(key: str, value: Any) -> str:

@@ -11,6 +11,8 @@ import torch
 from ase.build import molecule
 from torch import Tensor
 
+from stablemd.config import RunConfig
+from stablemd.config_file import _absolute, read_yaml
 from stablemd.errors import PotentialError
 from stablemd.potentials import NequIP
 from stablemd.potentials.adapters.packages import NEQUIP
@@ -87,6 +89,13 @@ def test_the_preset_is_that_of_the_paper() -> None:
     layers = [n for n, _ in model.model.named_modules() if n.endswith("_convnet")]
     assert len(layers) == 3
     assert "32x0e" in str(model.model) or model.n_parameters > 100_000
+
+
+def test_the_example_that_builds_a_model_is_valid() -> None:
+    path = Path(__file__).parents[2] / "examples" / "tetrapeptide.yaml"
+    values = _absolute(read_yaml(path), path.parent)
+    config = RunConfig.from_values(values, str(path))
+    assert config.potential.name == "nequip" and config.potential.preset == "small"
 
 
 def test_reading_leaves_the_process_as_it_was(tmp_path: Path) -> None:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from stablemd.errors import ConfigError, MissingDependencyError, PotentialError
 from stablemd.potentials.adapters import FORMATS, format_of, packages
 from stablemd.potentials.adapters.packages import GRAPH_PES, MACE, NEQUIP, TORCH_SIM, release
 from stablemd.potentials.files import load_potential
 from stablemd.stages import MODEL_SUFFIXES
-from stablemd.system import System
 
 ALL = [NEQUIP, MACE, GRAPH_PES, TORCH_SIM]
 
@@ -96,23 +94,3 @@ def test_a_configuration_that_contradicts_itself_is_refused(values: dict, words:
     data = {"path": "frames.npz", "n_train": 20, "n_validation": 5}
     with pytest.raises(ConfigError, match=words):
         RunConfig.from_values({"data": data, "potential": values})
-
-
-@pytest.mark.skipif(not MACE.is_installed, reason="mace-torch is not installed here")
-def test_a_head_is_named_or_it_is_an_error(
-    mace_with_heads: Path, ethanol: System, ethanol_positions: Tensor
-) -> None:
-    path = mace_with_heads
-    with pytest.raises(PotentialError, match="has the heads pbe, hybrid; name one"):
-        load_potential(path)
-    with pytest.raises(PotentialError, match="no head 'dft'"):
-        load_potential(path, options={"head": "dft"})
-    with pytest.raises(PotentialError, match="haed"):
-        load_potential(path, options={"haed": "pbe"})
-    with_atoms = load_potential(path, options={"head": "pbe"})
-    without = load_potential(path, options={"head": "pbe", "isolated_atoms": False})
-    difference = with_atoms.energy(ethanol, ethanol_positions) - without.energy(
-        ethanol, ethanol_positions
-    )
-    isolated = 6 * -13.6 + 2 * -1030.0 + -2040.0
-    torch.testing.assert_close(difference, torch.full_like(difference, isolated))
