@@ -147,3 +147,12 @@ def test_errors_name_the_replicas_of_the_whole_run(monkeypatch) -> None:
     detectors = make_detectors({"nonfinite": {}}, system)
     with pytest.raises(SimulationError, match=r"1 of 9 .*replicas: \[7\]"):
         simulate(form, state, integrator, detectors, system, n_steps=5, seed=0)
+
+
+def test_energies_of_frames_do_not_depend_on_the_threads(monkeypatch) -> None:
+    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    positions = torch.randn(100, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+    form = LeakyWell()
+    sharding.set_threads(3)
+    assert torch.equal(sharding.energies(form, positions), form.energies(positions))
+    assert torch.equal(sharding.energies(form, positions[:5]), form.energies(positions[:5]))

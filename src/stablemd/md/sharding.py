@@ -33,6 +33,7 @@ from stablemd.stability.detector_set import DetectorSet
 from stablemd.system import System
 
 MIN_REPLICAS_PER_THREAD = 2
+MIN_FRAMES_PER_THREAD = 32
 
 _threads = 1
 
@@ -116,6 +117,20 @@ def simulate(
             cancelled.set()
             raise
     return _join(state, shares, results)
+
+
+def energies(form: SamplingForm, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+    """``form.energies`` of frames (n, N, 3) on up to ``get_threads()`` threads; same numbers."""
+    n_shards = min(_threads, len(positions) // MIN_FRAMES_PER_THREAD)
+    if n_shards < 2 or not form.replica_independent or positions.device.type != "cpu":
+        return form.energies(positions, cells)
+    boxes = [None] * n_shards if cells is None else cells.tensor_split(n_shards)
+    with ThreadPoolExecutor(n_shards) as pool:
+        futures = [
+            pool.submit(form.for_thread().energies, x, h)
+            for x, h in zip(positions.tensor_split(n_shards), boxes, strict=True)
+        ]
+        return torch.cat([future.result() for future in futures])
 
 
 class _CancelledError(Exception):

@@ -126,7 +126,7 @@ class DistanceDistribution(Observable):
     def _density(self, distances: Tensor) -> Tensor:
         finite = torch.isfinite(distances).all(dim=1, keepdim=True)
         h = self._histogram.counts(distances) / (distances.shape[1] * self.bin_width)
-        return torch.where(finite, h, float("nan"))
+        return h if bool(finite.all()) else torch.where(finite, h, float("nan"))
 
 
 def _norm(vectors: Tensor) -> Tensor:

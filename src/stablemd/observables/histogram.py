@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError
+from stablemd.observables.histogram_kernel import OPEN, PERIODIC, REFLECT, spline_counts
 
 Kernel = Literal["spline", "box"]
 End = Literal["open", "reflect", "periodic"]
+
+ENDS: dict[End, int] = {"open": OPEN, "reflect": REFLECT, "periodic": PERIODIC}
 
 
 class Histogram:
@@ -94,7 +97,18 @@ class Histogram:
         """
         if self.kernel == "box":
             return self._box_counts(values.detach())
+        if values.device.type == "cpu" and not (torch.is_grad_enabled() and values.requires_grad):
+            return self._compiled_counts(values)
         return self._spline_counts(values)
+
+    def _compiled_counts(self, values: Tensor) -> Tensor:
+        out = torch.zeros(len(values), self.n_bins, dtype=torch.float64)
+        low, high = (ENDS[end] for end in self._ends)
+        contiguous = values.detach().to(torch.float64).contiguous()
+        spline_counts(
+            contiguous.numpy(), self.lower, self.bin_width, self._m, low, high, out.numpy()
+        )
+        return out.to(values.dtype)
 
     def _box_counts(self, values: Tensor) -> Tensor:
         place = ((values - self.lower) / self.bin_width).floor()

@@ -19,6 +19,7 @@ from stablemd.errors import PotentialError
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
 from stablemd.potentials.filter_lookup import lookup
+from stablemd.potentials.gaussian import gaussian
 from stablemd.potentials.pair_convolution import convolve
 from stablemd.system import System
 
@@ -137,7 +138,7 @@ class SchNet(Potential):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         centres = torch.linspace(0.0, cutoff, n_gaussians)
-        self._gaussian_exponent = -0.5 / float(centres[1] - centres[0]) ** 2
+        self._gaussian_width = float(centres[1] - centres[0])
         self.register_buffer("gaussian_centres", centres)
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("atomic_shift", torch.zeros(N_ELEMENTS, dtype=torch.float64))
@@ -161,8 +162,7 @@ class SchNet(Potential):
 
     def expand_distances(self, distances: Tensor) -> tuple[Tensor, Tensor]:
         """Gaussians (P, n_gaussians) and cutoff envelope (P, 1) of distances (P,) in Å."""
-        offsets = distances[:, None] - self.gaussian_centres
-        gaussians = torch.exp(self._gaussian_exponent * offsets.square())
+        gaussians = gaussian(distances[:, None] - self.gaussian_centres, self._gaussian_width)
         envelope = 0.5 * (torch.cos((math.pi / self.cutoff) * distances) + 1.0)
         envelope = torch.where(distances < self.cutoff, envelope, torch.zeros_like(envelope))
         return gaussians, envelope[:, None]
@@ -195,27 +195,27 @@ class SchNet(Potential):
             spacing = self.cutoff / (n_knots - 1)
             knots = spacing * torch.arange(n_knots, dtype=distances.dtype)
             gaussians, envelope = self.expand_distances(knots)
-            slopes = self._expansion_slopes(knots)
-            for block in self.blocks:
-                if distances.requires_grad:
+            if distances.requires_grad:
+                slopes = self._expansion_slopes(knots, gaussians)
+                for block in self.blocks:
                     table = block.filter.with_slope(gaussians, envelope, *slopes)
                     yield lookup(*table, distances, spacing)
-                else:
+            else:
+                for block in self.blocks:
                     yield lookup(block.filter(gaussians, envelope), None, distances, spacing)
         else:
             gaussians, envelope = self.expand_distances(distances)
             for block in self.blocks:
                 yield block.filter(gaussians, envelope)
 
-    def _expansion_slopes(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+    def _expansion_slopes(self, distances: Tensor, gaussians: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives of what ``expand_distances`` gives with respect to the distance."""
         offsets = distances[:, None] - self.gaussian_centres
-        exponent = self._gaussian_exponent
-        gaussians = 2.0 * exponent * offsets * torch.exp(exponent * offsets.square())
+        slopes = offsets * gaussians * (-1.0 / self._gaussian_width**2)
         wave = math.pi / self.cutoff
         envelope = -0.5 * wave * torch.sin(wave * distances)
         envelope = torch.where(distances < self.cutoff, envelope, torch.zeros_like(envelope))
-        return gaussians, envelope[:, None]
+        return slopes, envelope[:, None]
 
     def set_energy_scale(self, scale: float, shifts: dict[int, float]) -> None:
         """Set the energy scale (eV) and the constant energy of each element (eV)."""

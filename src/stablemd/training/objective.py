@@ -14,6 +14,7 @@ from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.estimators import SampledFrames
 from stablemd.md import RecordedFrames
+from stablemd.md.sharding import energies as threaded_energies
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.budget import ErrorBudget
@@ -288,7 +289,7 @@ class StableObjective:
             if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
                 continue
             begin = time.perf_counter()
-            energies = form.energies(epoch.frames.positions, epoch.frames.cells)
+            energies = threaded_energies(form, epoch.frames.positions, epoch.frames.cells)
             self.estimator_s += time.perf_counter() - begin
             n_eff = epoch.n_eff_share(energies, self._beta)
             if not n_eff >= share_before - self._settings.max_n_eff_loss:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from stablemd.potentials.gaussian import gaussian
+
 RADIAL_BASES = ("bessel", "gaussian")
 
 
@@ -63,4 +65,4 @@ class RadialBasis(nn.Module):
             return waves * (envelope * math.sqrt(2.0 / self._cutoff**3))
         spacing = 1.0 / (self._n_radial - 1)
         centres = spacing * torch.arange(self._n_radial, dtype=x.dtype, device=x.device)
-        return torch.exp((x - centres).square() * (-0.5 / spacing**2)) * envelope
+        return gaussian(x - centres, spacing) * envelope
