@@ -1,81 +1,138 @@
 """What reweighting saves: training with and without the reuse of frames, side by side.
 
-python -m scripts.reuse_study config.yaml --out runs/reuse [--seeds 5]
+python -m scripts.reuse_study scripts/reuse/demo.yaml --out runs/reuse_demo
+python -m scripts.reuse_study scripts/reuse/md17_ethanol.yaml --out runs/reuse_md17 \
+    --start runs/md17_ethanol/pretrained.pt
 
-For every seed the same model is trained twice: "on policy" with one optimizer
-step for each simulated window, as in the paper, and "reused" with several.
-Both are evaluated from the same structures with fresh replicas.  Force
-evaluations are those of the dynamics of all phases, as the training log counts
-them.  "Enough" is the first simulation phase in which the reused training is at
-least as stable as the model that the on-policy training kept.
+For every seed the same model is trained twice.  "Reused": several optimizer steps
+for each simulated window, until training ends by its own rule.  "On policy": one
+step for each window, as in the paper, with so many more epochs in a learning phase
+that it may take as many steps there, until it ends by the same rule or has spent
+LIMIT times the force evaluations of the first.  Both models are then run from the
+same structures with the same noise.  Force evaluations are those of the dynamics
+of all phases.  What is finished is read, not run again; the page takes the seeds
+that are there (python -m scripts.make_estimator_page --only reuse).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from stablemd.config import RunConfig
 from stablemd.config_file import load_config
 from stablemd.rundir import RunDirectory
 from stablemd.stages import TRAIN
 from stablemd.strict_json import write_json
-from stablemd.workflows.evaluate import run_evaluate
+from stablemd.workflows.evaluate import evaluate_model
+from stablemd.workflows.experiment import prepare
+from stablemd.workflows.models import load_model
+from stablemd.workflows.reporter import SILENT
 from stablemd.workflows.run_log import stage_records
 from stablemd.workflows.train import run_train
 
-EPOCH_FACTOR = 3
-"""On policy, a learning phase may take so many times more epochs: one step each."""
+LIMIT = 3.0
+"""On-policy training ends once it has spent so many times the force evaluations."""
+
+STABLE = "stable:"
+"""How the reason begins with which a training ends that found its model stable."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps-per-epoch", type=int, default=4, help="of the reused training")
+    parser.add_argument("--start", type=Path, help="start model, where the configuration has none")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--steps-per-epoch", type=int, default=8, help="of the reused training")
+    parser.add_argument("--reused-only", action="store_true", help="for a choice of settings")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    pairs = []
-    for seed in range(options.seeds):
-        pair = {
-            mode: run(options.config, options.out, seed, mode, options.steps_per_epoch)
-            for mode in ("on_policy", "reused")
-        }
-        pairs.append(pair | {"seed": seed, **compare(pair)})
-        write_json(options.out / "reuse.json", {"pairs": pairs, **summary(pairs)})
-        print(json.dumps(summary(pairs), indent=1))
+    common = [] if options.start is None else [f"potential.path={options.start.resolve()}"]
+    for seed in options.seeds:
+        result = options.out / f"seed_{seed}.json"
+        if result.exists():
+            continue
+        steps = options.steps_per_epoch
+        reused = train(
+            options.config,
+            options.out / f"reused_{seed}",
+            seed,
+            [*common, f"stable.steps_per_epoch={steps}"],
+        )
+        start = options.out / "start.json"
+        if not start.exists():
+            write_json(start, start_of(options.config, common, options.out, seed))
+        print(seed, "reused", json.dumps({k: v for k, v in reused.items() if k != "phases"}))
+        if options.reused_only:
+            continue
+        epochs = steps * load_config(options.config).stable.max_learning_epochs
+        on_policy = train(
+            options.config,
+            options.out / f"on_policy_{seed}",
+            seed,
+            [*common, "stable.steps_per_epoch=1", f"stable.max_learning_epochs={epochs}"],
+            limit=round(LIMIT * reused["force_evaluations"]),
+        )
+        print(seed, "on policy", json.dumps({k: v for k, v in on_policy.items() if k != "phases"}))
+        write_json(
+            result,
+            {"seed": seed, "steps_per_epoch": steps, "reused": reused, "on_policy": on_policy},
+        )
 
 
-def run(config: Path, out: Path, seed: int, mode: str, steps: int) -> dict[str, Any]:
-    """One training with its evaluation, in a folder of its own; one that is finished is read."""
-    folder = out / f"{mode}_{seed}"
-    overrides = ["control=false", f"stable.steps_per_epoch={steps}"]
-    if mode == "on_policy":
-        epochs = EPOCH_FACTOR * load_config(config).stable.max_learning_epochs
-        overrides[1:] = ["stable.steps_per_epoch=1", f"stable.max_learning_epochs={epochs}"]
-    settings = load_config(config, overrides=overrides, seed=seed, out=folder)
-    directory = RunDirectory(settings.out)
-    if not directory.is_finished(TRAIN):
-        run_train(settings, resume=True)
-    metrics = directory.read_metrics()
-    if "after" not in metrics:
-        metrics = run_evaluate(settings, overwrite=True)
-    records = stage_records(directory, TRAIN)
+def train(
+    config: Path, folder: Path, seed: int, overrides: list[str], *, limit: int | None = None
+) -> dict[str, Any]:
+    """One training with its evaluation, cycle by cycle until it ends or has spent ``limit``."""
+    directory = RunDirectory(folder)
+    last = load_config(config).stable.max_cycles
+    for cycles in range(1, last + 1):
+        settings = load_config(
+            config,
+            overrides=[*overrides, f"stable.max_cycles={last if limit is None else cycles}"],
+            seed=seed,
+            out=folder,
+        )
+        metrics = run_train(settings, resume=True)
+        done = phases(stage_records(directory, TRAIN))
+        spent = done[-1]["force_evaluations"]
+        if metrics["stop_reason"].startswith(STABLE) or limit is None or spent >= limit:
+            break
     return {
-        "phases": phases(records),
-        "training": metrics["train"],
-        "after": metrics["after"],
-        "before": metrics.get("before"),
+        "force_evaluations": spent,
+        "optimizer_steps": metrics["optimizer_steps"],
+        "stop_reason": metrics["stop_reason"],
+        "found_stable": metrics["stop_reason"].startswith(STABLE),
+        "phases": done,
+        **measured(settings, directory.model("stable")),
+    }
+
+
+def start_of(config: Path, overrides: list[str], out: Path, seed: int) -> dict[str, Any]:
+    """Stability and errors of the start model, which all seeds have in common."""
+    settings = load_config(config, overrides=overrides, seed=seed, out=out)
+    return measured(settings, RunDirectory(out / f"reused_{seed}").model("start"))
+
+
+def measured(settings: RunConfig, model: Path) -> dict[str, Any]:
+    """Failed replicas and errors of a model in an evaluation."""
+    experiment = prepare(settings)
+    potential = load_model(model, settings, experiment.system.n_atoms)
+    result = evaluate_model(experiment, "model", potential, {}, SILENT)
+    return {
+        "n_failed": int(result.stable_time.n_failed),
+        "n_replicas": int(result.stable_time.n_replicas),
+        "force_mae_ev_per_angstrom": result.metrics.to_json()["force_mae_ev_per_angstrom"],
     }
 
 
 def phases(records: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Of every simulation phase: force evaluations so far, optimizer steps, failure rate."""
+    """Of every simulation phase: force evaluations so far, optimizer steps, failed share."""
     found, spent = [], 0
     for record in records:
         spent += int(record.get("n_force_evaluations", 0))
@@ -86,38 +143,9 @@ def phases(records: list[dict[str, Any]]) -> list[dict[str, float]]:
                     "force_evaluations": spent,
                     "optimizer_steps": record["optimizer_steps"],
                     "failed_fraction": record["failed_fraction"],
-                    "replica_time_ps": record["replica_time_ps"],
-                    "force_mae": record["force_mae_ev_per_angstrom"],
                 }
             )
     return found
-
-
-def compare(pair: dict[str, Any]) -> dict[str, Any]:
-    """Force evaluations of the reused training over those of the on-policy one."""
-    chosen = pair["on_policy"]["training"]["chosen_cycle"]
-    ends = [p for p in pair["on_policy"]["phases"] if p["cycle"] == chosen]
-    goal = min(p["failed_fraction"] for p in ends)
-    spent = ends[0]["force_evaluations"]
-    enough = [
-        p["force_evaluations"] for p in pair["reused"]["phases"] if p["failed_fraction"] <= goal
-    ]
-    return {
-        "on_policy_force_evaluations": spent,
-        "reused_force_evaluations": enough[0] if enough else None,
-        "ratio": enough[0] / spent if enough else None,
-    }
-
-
-def summary(pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median ratio; a training that did not get there counts as infinitely long."""
-    ratios = [float("inf") if p["ratio"] is None else p["ratio"] for p in pairs]
-    median = statistics.median(ratios)
-    return {
-        "n_seeds": len(pairs),
-        "n_reached": sum(p["ratio"] is not None for p in pairs),
-        "median_ratio": median if median != float("inf") else None,
-    }
 
 
 if __name__ == "__main__":

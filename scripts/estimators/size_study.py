@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scripts.estimators.chain import Chain, bonds_of
 from stablemd.estimators import (
+    NeighbourhoodRule,
     SampledFrames,
     boltzmann_gradient,
     localized_gradient,
@@ -31,11 +32,12 @@ def measure() -> list[dict[str, float | str]]:
     rows: list[dict[str, float | str]] = []
     for n_atoms in SIZES:
         chain = Chain(n_atoms)
+        bonds = make_neighbourhoods("bond", chain.system())
         found: dict[str, list[Tensor]] = {form: [] for form in FORMS}
         for seed in range(REPEATS):
             positions = chain.sample(N_FRAMES, BETA, seed=seed)
             for form in FORMS:
-                found[form].append(_gradient(chain, positions, form))
+                found[form].append(_gradient(chain, positions, bonds, form))
         for form in FORMS:
             exact = _exact(chain, form)
             rows.append({"n_atoms": n_atoms, "form": form} | _summary(found[form], exact))
@@ -75,7 +77,7 @@ def _exact(chain: Chain, form: str) -> Tensor:
     return torch.stack(torch.autograd.grad(loss, list(chain.parameters())))
 
 
-def _gradient(chain: Chain, positions: Tensor, form: str) -> Tensor:
+def _gradient(chain: Chain, positions: Tensor, bonds: NeighbourhoodRule, form: str) -> Tensor:
     system = chain.system()
     energies = potential_energies(chain, system, positions, chunk_size=N_FRAMES)
     values = bonds_of(positions).square()
@@ -99,7 +101,7 @@ def _gradient(chain: Chain, positions: Tensor, form: str) -> Tensor:
             SampledFrames(positions, energies, values, replica),
             lambda mean: _loss(chain, mean, form),
             beta=BETA,
-            neighbourhoods=make_neighbourhoods("bond", system),
+            neighbourhoods=bonds,
             cov_exact=form != "local",
             energies=energies,
             noise_groups=0,

@@ -82,32 +82,36 @@ def test_gradient_of_the_oscillator_is_exact(carbon: System, observable: str) ->
     else:
         exact = 3 * (c[1, -1] - c[1, -2] - c[0, -1] + c[0, -2])
         values = velocity_product
-    found, errors = [], []
-    for seed in range(100):
-        paths = langevin_paths(
-            oscillator, carbon, dynamics, n_replicas=400, n_steps=window, seed=seed
-        )
-        oscillator.zero_grad()
-        result = path_gradient(
-            oscillator,
-            carbon,
-            paths,
-            values(paths.positions, window, window),
-            lambda m: m[0],
-            window=window,
-            chunk_size=10_000,
-            noise_groups=8 if seed < 40 else 0,
-        )
-        found.append(float(oscillator.k.grad))  # type: ignore[arg-type]
-        if seed < 40:
-            errors.append(result.trust.gradient_noise**2)
-    gradients = torch.tensor(found, dtype=torch.float64)
-    stderr = float(gradients.std()) / 10
     (slope,) = torch.autograd.grad(exact, oscillator.k)
-    assert stderr < 0.1 * abs(float(slope))
-    assert abs(float(gradients.mean()) - float(slope)) < 3 * stderr
-    # The reported noise is the scatter: 40 variances of 8 groups (8 %) and one of 100 (7 %).
-    assert math.sqrt(sum(errors) / 40) == pytest.approx(float(gradients.std()), rel=0.33)
+    spread = {}
+    for n_replicas in (45, 405):
+        found, errors = [], []
+        for seed in range(100):
+            paths = langevin_paths(
+                oscillator, carbon, dynamics, n_replicas=n_replicas, n_steps=window, seed=seed
+            )
+            oscillator.zero_grad()
+            result = path_gradient(
+                oscillator,
+                carbon,
+                paths,
+                values(paths.positions, window, window),
+                lambda m: m[0],
+                window=window,
+                chunk_size=10_000,
+                noise_groups=8 if seed < 40 else 0,
+            )
+            found.append(float(oscillator.k.grad))  # type: ignore[arg-type]
+            if seed < 40:
+                errors.append(result.trust.gradient_noise**2)
+        gradients = torch.tensor(found, dtype=torch.float64)
+        spread[n_replicas] = float(gradients.std())
+        assert abs(float(gradients.mean()) - float(slope)) < 3 * spread[n_replicas] / 10
+        # The reported noise is the scatter: 40 variances of 8 groups (8 %), one of 100 (7 %).
+        assert math.sqrt(sum(errors) / 40) == pytest.approx(spread[n_replicas], rel=0.33)
+    assert spread[405] / 10 < 0.1 * abs(float(slope))
+    # A standard deviation of 100 values is known to 7 %, the ratio to 10 %.
+    assert spread[45] / spread[405] == pytest.approx(3.0, rel=0.3)
 
 
 def test_windows_of_a_stationary_run_agree_with_the_exact_slope(carbon: System) -> None:

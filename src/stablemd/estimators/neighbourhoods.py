@@ -101,8 +101,8 @@ def by_bond(system: System) -> NeighbourhoodRule:
             f"neighbourhoods by bond need bonds, and {system.formula} has none; give bonds, or "
             "choose another rule"
         )
-    role = atom_roles(system)
-    kinds = _number((int(role[i]), int(role[j])) for i, j in system.bonds)
+    role = atom_roles(system).tolist()
+    kinds = _number((role[i], role[j]) for i, j in system.bonds.tolist())
     return _constant(Neighbourhoods(system.bonds, kinds.to(system.device)))
 
 
