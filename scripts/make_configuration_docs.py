@@ -50,24 +50,22 @@ def page() -> str:
             parts += _hyperparameters()
     parts.append("\n## Observables\n")
     parts.append("`stable.observables` and `evaluation.observables` are lists of such sections.")
-    for name, node in _observables(schema):
-        rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
-        parts += [f"\n`name: {name}` – {node['description']}\n", *_table(schema, rows)]
+    parts += _kinds(schema, _listed(schema, "stable", "observables"))
     parts.append("\n## Dynamical observables\n")
-    parts.append("`evaluation.dynamical` is a list of such sections; results are in metrics.json.")
-    node = schema.resolve(schema.root["properties"]["evaluation"])["properties"]["dynamical"]
-    item = schema.resolve(node["items"])
-    parts.append(f"\n`name: diffusion_coefficient` – {item['description']}\n")
-    parts += _table(schema, [(k, v) for k, v in item["properties"].items() if k != "name"])
+    parts.append(
+        "`evaluation.dynamical` is a list of such sections; results are in metrics.json and in "
+        "the report. Velocities are recorded where one of them needs them."
+    )
+    parts += _kinds(schema, _listed(schema, "evaluation", "dynamical"))
+    parts.append("\n## Thermodynamic observables\n")
+    parts.append("`evaluation.thermodynamic` is a list of such sections.")
+    parts += _kinds(schema, _listed(schema, "evaluation", "thermodynamic"))
     parts.append("\n## Detectors\n")
     parts.append(
         "`dynamics.detectors` is a list of such sections. `nonfinite` is always tested, first. "
         "Limits that are learnt are printed with their origin, and stand in metrics.json."
     )
-    for name, node in _detectors(schema):
-        rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
-        parts.append(f"\n`name: {name}` – {node['description']}\n")
-        parts += _table(schema, rows) if rows else []
+    parts += _kinds(schema, _detectors(schema))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -80,10 +78,19 @@ def _hyperparameters() -> Iterator[str]:
             yield f"| `{key}` | {schema.describe(node)} | {_default(node)} |"
 
 
-def _observables(schema: ConfigSchema) -> list[tuple[str, Node]]:
-    node = schema.resolve(schema.root["properties"]["stable"])["properties"]["observables"]
-    kinds = node["items"]["discriminator"]["mapping"]
-    return [(name, schema.resolve(node["items"], name)) for name in kinds]
+def _kinds(schema: ConfigSchema, kinds: list[tuple[str, Node]]) -> Iterator[str]:
+    """A heading and a table for each kind of a list's sections."""
+    for name, node in kinds:
+        rows = [(k, v) for k, v in node["properties"].items() if k != "name"]
+        yield f"\n`name: {name}` – {node['description']}\n"
+        if rows:
+            yield from _table(schema, rows)
+
+
+def _listed(schema: ConfigSchema, section: str, key: str) -> list[tuple[str, Node]]:
+    """The kinds of sections that the list ``section.key`` may hold."""
+    items = schema.resolve(schema.root["properties"][section])["properties"][key]["items"]
+    return [(name, schema.resolve(items, name)) for name in items["discriminator"]["mapping"]]
 
 
 def _detectors(schema: ConfigSchema) -> list[tuple[str, Node]]:

@@ -60,10 +60,16 @@ def test_references_of_observables_are_relative_to_the_configuration(
     (tmp_path / "g.txt").write_text("0 0\n1 1\n")
     values = {**MINIMAL, "evaluation": {"observables": [
         {"name": "distance_distribution"}, {"name": "rdf", "reference": {"path": "g.txt"}}
+    ], "dynamical": [
+        {"name": "mean_squared_displacement", "max_lag_ps": 0.5, "path_ps": 1.0,
+         "reference": {"path": "g.txt", "x_unit": "ps"}}
     ]}}  # fmt: skip
     file.write_text(yaml.safe_dump(values))
     monkeypatch.chdir("/")
-    choice = load_config(file).evaluation.observables[1]
+    loaded = load_config(file).evaluation
+    (path,) = loaded.dynamical
+    assert path.reference.path == tmp_path / "g.txt"
+    choice = loaded.observables[1]
     assert choice.reference.path == tmp_path / "g.txt"
     override = "evaluation.observables.1.reference.path=/nowhere.txt"
     assert "nowhere.txt" in problem(file, override)
@@ -175,6 +181,10 @@ def test_dynamics_are_shared_and_can_be_overridden_by_key(file: Path) -> None:
         ("seed=-1", ["seed is -1", "an integer ≥ 0"]),
         ("device=gpu", ["device is 'gpu'", "cpu, cuda or cuda:N"]),
         ("data.gap=3", ["data.gap is 3", "data.contiguous"]),
+        ("evaluation.dynamical=[{name: velocity_autocorrelation, path_ps: 50, max_lag_fs: 1}]",
+         ["dynamical.0.path_ps is 50", "at most 4.75", "up to 1 fs", "record_every_fs = 25"]),
+        ("evaluation={thermodynamic: [{name: heat_capacity}], dynamics: {integrator: nve}}",
+         ["evaluation.thermodynamic.0 is heat_capacity", "integrator is nve", "csvr"]),
         ("evaluation.discard_fs=1e6", ["evaluation.discard_fs is 1000000", "length_ps"]),
         ("stable.target_failed=0.9", ["stable.target_failed is 0.9", "stable.max_failed"]),
         ("stable.record_every=9999", ["stable.record_every is 9999", "learning_steps"]),

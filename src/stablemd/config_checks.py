@@ -90,11 +90,38 @@ def _contradictions(config: RunConfig) -> Iterator[str]:
             f"is {evaluation.record_every_fs:g}; expected less than evaluation.length_ps = "
             f"{evaluation.length_ps:g} ps together, or no frame is left for the observables"
         )
+    yield from _of_evaluation(config)
     if config.simulation.record_every_fs > 1000.0 * config.simulation.length_ps:
         yield (
             f"simulation.record_every_fs is {config.simulation.record_every_fs:g}; expected at "
             f"most simulation.length_ps = {config.simulation.length_ps:g} ps"
         )
+
+
+def _of_evaluation(config: RunConfig) -> Iterator[str]:
+    evaluation = config.evaluation
+    left_ps = evaluation.length_ps - 1e-3 * evaluation.discard_fs
+    for index, choice in enumerate(evaluation.dynamical):
+        place = f"evaluation.dynamical.{index}"
+        if choice.path_ps > left_ps * (1.0 + 1e-9):
+            yield (
+                f"{place}.path_ps is {choice.path_ps:g}; expected at most {left_ps:g}, which is "
+                "evaluation.length_ps less evaluation.discard_fs"
+            )
+        if choice.longest_lag_fs < evaluation.record_every_fs:
+            yield (
+                f"{place} looks at lags up to {choice.longest_lag_fs:g} fs; expected at least "
+                f"evaluation.record_every_fs = {evaluation.record_every_fs:g}, the time between "
+                "frames"
+            )
+    integrator = evaluation.dynamics.integrator
+    for index, measured in enumerate(evaluation.thermodynamic):
+        if measured.needs_constant_volume and integrator in ("nve", "cell_rescaling"):
+            yield (
+                f"evaluation.thermodynamic.{index} is {measured.name} and "
+                f"evaluation.dynamics.integrator is {integrator}; expected langevin, csvr or "
+                "nose_hoover, whose energies fluctuate as the formula wants it"
+            )
 
 
 def _of_data(config: RunConfig) -> Iterator[str]:

@@ -16,8 +16,12 @@ from stablemd.errors import ConfigError
 PATH_KEYS = (("data", "path"), ("data", "reference"), ("potential", "path"))
 """Keys that hold files to read; ``out`` is not one of them."""
 
-OBSERVABLE_SECTIONS = ("stable", "evaluation")
-"""Sections with a list of observables, which may name a file as their reference."""
+OBSERVABLE_LISTS = (
+    ("stable", "observables"),
+    ("evaluation", "observables"),
+    ("evaluation", "dynamical"),
+)
+"""Lists of observables, which may name a file as their reference."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -158,10 +162,10 @@ def _absolute(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
         part = result.get(section)
         if isinstance(part, Mapping) and isinstance(part.get(key), str):
             result[section] = part = {**part, key: _from(base, part[key])}
-    for section in OBSERVABLE_SECTIONS:
+    for section, key in OBSERVABLE_LISTS:
         part = result.get(section)
-        if isinstance(part, Mapping) and "observables" in part:
-            result[section] = {**part, "observables": _references(part["observables"], base)}
+        if isinstance(part, Mapping) and key in part:
+            result[section] = {**part, key: _references(part[key], base)}
     return result
 
 
@@ -188,11 +192,10 @@ def _require_files(config: RunConfig, source: str) -> None:
     named = [
         (f"{section}.{key}", getattr(getattr(config, section), key)) for section, key in PATH_KEYS
     ]
-    for section in OBSERVABLE_SECTIONS:
-        for index, choice in enumerate(getattr(config, section).observables):
-            reference = getattr(choice, "reference", None)
-            if reference is not None:
-                named.append((f"{section}.observables.{index}.reference.path", reference.path))
+    for section, key in OBSERVABLE_LISTS:
+        for index, choice in enumerate(getattr(getattr(config, section), key)):
+            path = getattr(getattr(choice, "reference", None), "path", None)
+            named.append((f"{section}.{key}.{index}.reference.path", path))
     for key, path in named:
         if path is not None and not path.is_file():
             raise ConfigError(

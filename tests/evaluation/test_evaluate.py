@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from stablemd import units
 from stablemd.data import Frames
 from stablemd.errors import DataError
-from stablemd.evaluation.dynamical import DiffusionSettings
+from stablemd.evaluation.curves import ComparedCurve
 from stablemd.evaluation.evaluate import Evaluation, evaluate
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.md import initial_state, simulate
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables import ReferenceAverage
 from stablemd.observables.settings import BondExcessSettings, DistanceDistributionSettings
+from stablemd.observables.trajectory_settings import DiffusionSettings
 from stablemd.potentials.base import Potential
 from stablemd.potentials.batch import Batch
 from stablemd.stability.settings import DistanceWindowSettings
@@ -81,6 +82,10 @@ def settings(**changes: Any) -> EvaluationSettings:
 
 def run(potential: Potential, **changes: Any) -> Evaluation:
     return evaluate(potential, SYSTEM, TEST, REFERENCE, settings(**changes))
+
+
+def curve(evaluation: Evaluation, key: str = "distance_distribution") -> ComparedCurve:
+    return evaluation.curves[key]
 
 
 def plain(evaluation: Evaluation) -> dict[str, Any]:
@@ -162,7 +167,9 @@ def test_a_potential_that_tears_at_once_is_reported_all_the_same(tearing: Evalua
     assert metrics["stable_time_ps"]["median"] < 0.05
     # Nothing stable is left to average: the key stays, the number is unknown.
     assert metrics["observables"] == {"distance_distribution": {"mae": None, "stderr": None}}
-    assert bool(tearing.curve.mean.isnan().all()) and bool(tearing.reference.mean.isfinite().all())
+    drawn = curve(tearing)
+    assert drawn.reference is not None and bool(drawn.reference.mean.isfinite().all())
+    assert bool(drawn.sampled.mean.isnan().all())
     assert "bond H0-H1" in metrics["failures"][0] and all(tearing.details)
 
 
@@ -199,9 +206,11 @@ def test_no_frame_after_a_failure_or_in_the_discarded_time_is_averaged(soft: Eva
     late = frames.step * 2.0 > 50.0
     assert bool(late.any()) and not bool(late.all())
     mean = observable.values(frames.positions[late]).mean(dim=0)
-    torch.testing.assert_close(soft.curve.mean, mean, rtol=1e-12, atol=1e-12)
+    drawn = curve(soft)
+    assert drawn.reference is not None
+    torch.testing.assert_close(drawn.sampled.mean, mean, rtol=1e-12, atol=1e-12)
     target = observable.values(REFERENCE.positions).mean(dim=0)
-    torch.testing.assert_close(soft.reference.mean, target, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(drawn.reference.mean, target, rtol=1e-12, atol=1e-12)
     error = soft.metrics.observables["distance_distribution"]
     assert error.mae == pytest.approx(float(observable.mean_absolute_error(mean, target)))
 
@@ -213,11 +222,13 @@ def test_the_right_potential_is_wrong_by_its_noise_only(stable: Evaluation) -> N
     assert wrong.mae > 10.0 * wrong.stderr > 0.0
 
 
-def test_every_observable_is_reported_and_the_first_one_drawn() -> None:
+def test_every_observable_is_reported_and_has_its_curves() -> None:
     excess = BondExcessSettings(margin=1.0)
     result = run(SOFT, observables=(excess, DISTANCES))
     assert set(result.metrics.observables) == {"bond_excess", "distance_distribution"}
-    assert len(result.curve.axis) == len(result.reference.axis) == 1
+    assert list(result.curves) == ["bond_excess", "distance_distribution"]
+    assert len(curve(result, "bond_excess").sampled.axis) == 1
+    assert len(curve(result).sampled.axis) == 60
 
 
 def test_label_errors_are_those_of_the_test_structures_unless_others_are_given() -> None:
@@ -289,14 +300,14 @@ def test_detectors_that_learn_take_the_reference_and_say_so() -> None:
 
 def test_a_reference_from_a_file_stands_in_for_the_structures() -> None:
     """The same observable twice has two keys; one of them against a curve with errors."""
-    curve = ReferenceAverage(
+    given = ReferenceAverage(
         -torch.ones(60, dtype=torch.float64), torch.full((60,), 0.1, dtype=torch.float64), "file"
     )
 
     class FromFile(DistanceDistributionSettings):
         def build(self, system, reference, cells=None):
             made = super().build(system, reference, cells)
-            made.reference = curve
+            made.reference = given
             return made
 
     found = plain(run(STABLE, observables=(DISTANCES, FromFile(r_max=3.0, n_bins=60))))

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from matplotlib.lines import Line2D
 from stablemd.errors import DataError
 from stablemd.evaluation import figure_style
 from stablemd.evaluation.figure_style import ROLES, to_inline_svg, to_png, to_svg
-from stablemd.evaluation.figures import observable_figure, survival_figure
+from stablemd.evaluation.figures import ObservableCurves, observable_figure, survival_figure
 from stablemd.evaluation.report import ReportInput
 from stablemd.evaluation.training_figures import training_figures
 
@@ -178,3 +179,26 @@ def test_colours_are_readable_and_stay_apart_for_all_common_colour_vision(
         for i in range(3):
             for j in range(i):
                 assert np.linalg.norm(seen[i] - seen[j]) > 30  # 2.3 is just noticeable
+
+
+def test_a_curve_without_a_reference_and_a_single_number_are_drawn_too(
+    report_input: ReportInput,
+) -> None:
+    data = replace(report_input.observables[0], reference=None)
+    figure = observable_figure(data)
+    (axes,) = figure.axes
+    assert {x.get_label() for x in axes.lines} == set(data.curves)
+    number = ObservableCurves(
+        "density", [0.0], "density", "density (g/cm³)", [1.0],
+        {"before": ([0.9], [0.01]), "after": ([1.02], [0.02])}, [0.005],
+    )  # fmt: skip
+    (axes,) = observable_figure(number).axes
+    assert line_x(axes, "reference") == [1.0, 1.0]
+    drawn = [container.lines[0].get_xdata().tolist() for container in axes.containers]
+    assert drawn == [[0.9], [1.02]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["before", "after"]
+
+
+def line_x(axes: Axes, label: str) -> list[float]:
+    (found,) = [x for x in axes.lines if x.get_label() == label]
+    return list(found.get_xdata())

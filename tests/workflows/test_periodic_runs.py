@@ -37,7 +37,15 @@ SETTINGS: dict[str, Any] = {
     },
     "evaluation": {
         "n_replicas": 4, "length_ps": 0.02, "record_every_fs": 1.0, "discard_fs": 2.0,
-        "observables": [RDF],
+        "observables": [RDF, {"name": "density"}],
+        "dynamical": [
+            {"name": "diffusion_coefficient", "element": "O", "fit_ps": [0.002, 0.008],
+             "path_ps": 0.009, "reference": 0.24},
+            {"name": "mean_squared_displacement", "max_lag_ps": 0.008, "path_ps": 0.009},
+            {"name": "velocity_autocorrelation", "max_lag_fs": 8.0, "path_ps": 0.009},
+            {"name": "vibrational_spectrum", "max_lag_fs": 8.0, "path_ps": 0.009},
+        ],
+        "thermodynamic": [{"name": "pressure", "max_frames": 8}, {"name": "heat_capacity"}],
     },
     "simulation": {
         "n_replicas": 4, "length_ps": 0.02, "record_every_fs": 5.0, "format": "hdf5",
@@ -83,7 +91,20 @@ def test_a_periodic_system_goes_through_every_command(config: RunConfig) -> None
     assert directory.model("stable").is_file()
     run_evaluate(config)
     metrics = read_metrics(directory.path / "metrics.json")
-    assert "rdf" in str(metrics)
+    assert set(metrics["observables"]) == {"rdf_O-H_intermolecular", "density"}
+    assert len(metrics["dynamical"]) == 4 and len(metrics["thermodynamic"]) == 2
+    for content in (*metrics["dynamical"].values(), *metrics["thermodynamic"].values()):
+        assert np.isfinite(content["value"]).all() and "why" not in content
+    assert 4 < metrics["thermodynamic"]["pressure"]["n_frames"] <= 8
+    report = directory.report_path.read_text(encoding="utf-8")
+    for title in (
+        "rdf O-H intermolecular against its reference", "density against its reference",
+        "mean squared displacement", "velocity autocorrelation", "vibrational spectrum",
+    ):  # fmt: skip
+        assert f"<h3>{title}</h3>" in report
+    for row in ("Diffusion coefficient O", "Pressure", "Heat capacity"):
+        assert f'<th scope="row">{row} <small>' in report
+    assert "Å²/ps, reference 0.24" in report
     run_simulate(config, model=directory.model("stable"))
     (path,) = Path(directory.trajectories).glob("*.h5")
     frames = read_trajectory(path)

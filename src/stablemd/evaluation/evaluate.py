@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,13 @@ from torch import Tensor
 
 from stablemd.data import Frames
 from stablemd.errors import DataError
-from stablemd.evaluation.dynamical import evaluate_dynamical
+from stablemd.evaluation.curves import ComparedCurve, Curve
+from stablemd.evaluation.dynamical import check_dynamical, evaluate_dynamical
+from stablemd.evaluation.keys import unused
 from stablemd.evaluation.metrics import EvaluationMetrics, ObservableError
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.evaluation.survival import StableTime, stable_time
+from stablemd.evaluation.thermodynamic import check_thermodynamic, evaluate_thermodynamic
 from stablemd.md import RecordedFrames, initial_state, simulate
 from stablemd.observables import compare_with_reference, ensemble_average
 from stablemd.observables.base import Observable
@@ -27,23 +30,14 @@ OnProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Curve:
-    """An averaged observable for a plot: axis, mean and standard error, each (D,)."""
-
-    axis: Tensor
-    mean: Tensor
-    stderr: Tensor
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """One potential's evaluation.
 
     Attributes:
         metrics: the numbers of metrics.json.
         stable_time: first-passage statistics with the survival curve.
-        curve: the observable over the stable part.
-        reference: the same from the reference structures.
+        curves: averages over the stable part beside their references, by the keys of the
+            metrics: observables, then dynamical ones.
         frames: recorded valid frames of all replicas.
         failed_step: step of each replica's failure, -1 if it did not fail, (R,) int64.
         details: one sentence per replica, None if it did not fail.
@@ -51,8 +45,7 @@ class Evaluation:
 
     metrics: EvaluationMetrics
     stable_time: StableTime
-    curve: Curve
-    reference: Curve
+    curves: dict[str, ComparedCurve]
     frames: RecordedFrames
     failed_step: Tensor
     details: list[str | None]
@@ -102,6 +95,13 @@ def evaluate(
     form = potential.for_sampling(system, test.positions[:8].to(device))
     starts = torch.arange(settings.n_replicas) % len(test)
     positions, cells = test.select(starts).geometry(device)
+    record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
+    # Whatever does not fit shows before the simulation, not after it.
+    observables = [c.build(system, *reference.geometry(device)) for c in settings.observables]
+    check_dynamical(
+        settings.dynamical, system, record_every * dynamics.dt_fs, dynamics.temperature_k
+    )
+    check_thermodynamic(settings.thermodynamic, system, form, positions, cells)
     state = initial_state(
         system,
         positions,
@@ -111,7 +111,6 @@ def evaluate(
         seed=settings.seed,
     )
     n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
-    record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
 
     def report(step: int, n_running: int) -> None:
         if on_progress is not None:
@@ -128,6 +127,7 @@ def evaluate(
         seed=settings.seed,
         check_every=dynamics.check_every,
         record_every=record_every,
+        record_momenta=any(choice.needs_velocities for choice in settings.dynamical),
         on_progress=report,
     )
     wall["simulate"] = time.perf_counter() - begin
@@ -143,14 +143,15 @@ def evaluate(
         result.frames.step.to(torch.float64) * dynamics.dt_fs > settings.discard_fs
     )
     observable_errors: dict[str, ObservableError] = {}
-    curves = []
-    for choice in settings.observables:
-        observable = choice.build(system, *reference.geometry(device))
-        error, sampled, target = _compare(observable, kept, reference)
-        curves.append((sampled, target))
-        observable_errors[_unused(observable.key, observable_errors)] = error
-    dynamical = evaluate_dynamical(
+    curves: dict[str, ComparedCurve] = {}
+    for observable in observables:
+        key = unused(observable.key, observable_errors)
+        observable_errors[key], curves[key] = _compare(observable, kept, reference)
+    dynamical, paths = evaluate_dynamical(
         settings.dynamical, system, kept, dynamics.dt_fs, dynamics.temperature_k
+    )
+    thermodynamic = evaluate_thermodynamic(
+        settings.thermodynamic, system, form, kept, dynamics.temperature_k
     )
     wall["observables"] = time.perf_counter() - begin
     metrics = EvaluationMetrics(
@@ -164,29 +165,24 @@ def evaluate(
             "n_force_evaluations": result.n_force_evaluations,
             "detectors": detectors.thresholds,
             "dynamical": dynamical,
+            "thermodynamic": thermodynamic,
         },
     )
     return Evaluation(
         metrics=metrics,
         stable_time=survival,
-        curve=curves[0][0],
-        reference=curves[0][1],
+        curves=curves | paths,
         frames=result.frames,
         failed_step=result.failed_step.cpu(),
         details=result.details,
     )
 
 
-def _unused(key: str, taken: Collection[str]) -> str:
-    """The key, numbered where the same observable is asked for twice."""
-    keys = [key, *(f"{key}_{n}" for n in range(2, len(taken) + 2))]
-    return next(k for k in keys if k not in taken)
-
-
 def _compare(
     observable: Observable, kept: RecordedFrames, reference: Frames
-) -> tuple[ObservableError, Curve, Curve]:
-    """The observable's error (unknown without frames), and its sampled and reference curves."""
+) -> tuple[ObservableError, ComparedCurve]:
+    """The observable's error (unknown without frames), and its curves."""
+    labels = observable.axis_label, observable.value_label
     axis = observable.axis.cpu()
     given = observable.reference
     if given is None:
@@ -200,7 +196,8 @@ def _compare(
         )
     if len(kept) < 2:
         unknown = torch.full_like(axis, float("nan"))
-        return ObservableError(None, None), Curve(axis, unknown, unknown), target
+        sampled = Curve(axis, unknown, unknown)
+        return ObservableError(None, None), ComparedCurve(sampled, target, *labels)
     compared = compare_with_reference(
         observable,
         observable.values(kept.positions, kept.cells).cpu(),
@@ -210,4 +207,5 @@ def _compare(
         reference_stderr=None if given is None else given.stderr,
     )
     error = ObservableError(compared.mae, compared.stderr)
-    return error, Curve(axis, compared.prediction.mean, compared.prediction.stderr), target
+    sampled = Curve(axis, compared.prediction.mean, compared.prediction.stderr)
+    return error, ComparedCurve(sampled, target, *labels)

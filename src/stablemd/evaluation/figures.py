@@ -25,7 +25,7 @@ class ObservableCurves:
         axis: what the components stand for, (D,).
         axis_label: with unit.
         value_label: with unit.
-        reference: average over the reference data, (D,).
+        reference: average over the reference data, (D,); None where there is none.
         curves: by role ("before", "after", "control"): average and its
             standard error, both (D,).
         reference_stderr: standard error of ``reference``, (D,), if known.
@@ -35,7 +35,7 @@ class ObservableCurves:
     axis: ArrayLike
     axis_label: str
     value_label: str
-    reference: ArrayLike
+    reference: ArrayLike | None
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]] = field(default_factory=dict)
     reference_stderr: ArrayLike | None = None
 
@@ -86,8 +86,16 @@ def survival_figure(stable_times: Mapping[str, StableTime]) -> Figure:
 
 
 def observable_figure(data: ObservableCurves) -> Figure:
-    """An observable against its reference, and the difference, with ± 2 standard errors."""
+    """An observable with ± 2 standard errors.
+
+    A curve stands against its reference, with the difference below; without a
+    reference alone; a single number is a point per role beside the reference.
+    """
     axis = np.asarray(data.axis, dtype=np.float64)
+    if len(axis) == 1:
+        return _number_figure(data)
+    if data.reference is None:
+        return _curve_figure(data, axis)
     reference = np.asarray(data.reference, dtype=np.float64)
     with style():
         figure = new_figure(WIDTH, 4.0)
@@ -113,6 +121,44 @@ def observable_figure(data: ObservableCurves) -> Figure:
         difference.yaxis.set_major_locator(MaxNLocator(4))
         top.legend(loc="upper right")
         figure.align_ylabels([top, difference])
+    return figure
+
+
+def _curve_figure(data: ObservableCurves, axis: NDArray[np.float64]) -> Figure:
+    """Curves without a reference."""
+    with style():
+        figure = new_figure(WIDTH, 3.2)
+        axes = figure.add_axes((0.135, 0.155, 0.835, 0.81))
+        for role in (role for role in ROLES if role in data.curves):
+            mean, stderr = (np.asarray(a, dtype=np.float64) for a in data.curves[role])
+            _line_with_band(axes, axis, mean, stderr, role)
+        axes.set(xlabel=data.axis_label, ylabel=data.value_label)
+        axes.set_xlim(axis[0], axis[-1])
+        axes.legend(loc="best")
+    return figure
+
+
+def _number_figure(data: ObservableCurves) -> Figure:
+    """Single numbers, one row per role."""
+    rows = [role for role in ROLES if role in data.curves]
+    with style():
+        figure = new_figure(WIDTH, height := 0.95 + 0.3 * max(len(rows), 1))
+        axes = figure.add_axes((0.135, 0.6 / height, 0.835, 1.0 - 0.72 / height))
+        if data.reference is not None:
+            (value,) = np.asarray(data.reference, dtype=np.float64)
+            axes.axvline(value, color=INK, linewidth=1.3, label="reference")
+            if data.reference_stderr is not None:
+                (error,) = 2.0 * np.asarray(data.reference_stderr, dtype=np.float64)
+                axes.axvspan(value - error, value + error, color=INK, alpha=0.10, linewidth=0)
+        for row, role in enumerate(rows):
+            (mean,), (stderr,) = (np.asarray(a, dtype=np.float64) for a in data.curves[role])
+            axes.errorbar(
+                mean, -row, xerr=2.0 * stderr if np.isfinite(stderr) else None, fmt="o",
+                color=ROLES[role].color, capsize=3, label=ROLES[role].label,
+            )  # fmt: skip
+        axes.set_yticks([-row for row in range(len(rows))], [ROLES[role].label for role in rows])
+        axes.set_ylim(0.6 - max(len(rows), 1), 0.6)
+        axes.set_xlabel(data.value_label)
     return figure
 
 

@@ -177,12 +177,22 @@ def _survival(report_input: ReportInput) -> Markup | None:
     return _svg(survival_figure(report_input.stable_times), "survival", label)
 
 
-def _observables(report_input: ReportInput) -> list[tuple[str, Markup]]:
+def _observables(report_input: ReportInput) -> list[tuple[str, str, Markup]]:
+    """Title, caption and figure of every observable that has something to show."""
     result = []
     for index, data in enumerate(report_input.observables):
         name = report_text.observable_name(data.name)
-        label = f"{name} against its reference"
-        result.append((name, _svg(observable_figure(data), f"observable{index}", label)))
+        caption = "Average over the stable part of the simulations"
+        if data.reference is None:
+            if not data.curves:
+                continue
+            title = name
+        else:
+            title = f"{name} against its reference"
+            caption += ", and its difference from the reference" * (np.size(data.axis) > 1)
+        caption += ". Bands and bars are ± 2 standard errors."
+        figure = observable_figure(data)
+        result.append((title, caption, _svg(figure, f"observable{index}", title)))
     return result
 
 

@@ -133,6 +133,7 @@ def table(metrics: MetricsByRole) -> tuple[list[str], list[Row]]:
         rows.append(
             Row(f"MAE of {observable_name(name)}", "", tuple(_plus_minus(c) for c in cells))
         )
+    rows += _measured(columns)
     for key, name, unit in (
         ("force_mae_ev_per_angstrom", "Force MAE", "eV/Å"),
         ("energy_mae_ev", "Energy MAE", "eV"),
@@ -140,6 +141,29 @@ def table(metrics: MetricsByRole) -> tuple[list[str], list[Row]]:
         if any(c.get(key) is not None for c in columns):
             rows.append(Row(name, unit, tuple((number(c.get(key)), "") for c in columns)))
     return roles, rows
+
+
+def _measured(columns: list[Mapping[str, Any]]) -> list[Row]:
+    """Rows of the dynamical and thermodynamic observables that are one number."""
+    found: dict[str, list[Mapping[str, Any] | None]] = {}
+    for index, column in enumerate(columns):
+        every = {**(column.get("dynamical") or {}), **(column.get("thermodynamic") or {})}
+        for name, content in every.items():
+            if not isinstance(content.get("value"), list):
+                found.setdefault(name, [None] * len(columns))[index] = content
+    rows = []
+    for name, contents in found.items():
+        given = [c for c in contents if c is not None]
+        if not any("unit" in c for c in given):
+            continue
+        one = next(c for c in given if "unit" in c)
+        unit = one["unit"]
+        if one.get("reference") is not None:
+            unit += f", reference {number(one['reference'])}"
+        text = observable_name(name)
+        cells = tuple(_plus_minus(c, "value") for c in contents)
+        rows.append(Row(text[0].upper() + text[1:], unit, cells))
+    return rows
 
 
 def formula(text: str) -> str:
@@ -176,12 +200,12 @@ def _median(stable: Mapping[str, Any]) -> tuple[str, str]:
     return number(stable["median"]), f"{lower} to {upper}"
 
 
-def _plus_minus(error: Mapping[str, Any] | None) -> tuple[str, str]:
-    if error is None or error.get("mae") is None:
+def _plus_minus(error: Mapping[str, Any] | None, key: str = "mae") -> tuple[str, str]:
+    if error is None or error.get(key) is None:
         return "–", ""
     stderr = error.get("stderr")
     if not stderr:
-        return number(error["mae"]), ""
+        return number(error[key]), ""
     # The value as far as its standard error leaves it a meaning.
     decimals = max(0, 1 - math.floor(math.log10(stderr)))
-    return f"{error['mae']:.{decimals}f}", f"± {stderr:.{decimals}f}"
+    return f"{error[key]:.{decimals}f}".replace("-", "−"), f"± {stderr:.{decimals}f}"

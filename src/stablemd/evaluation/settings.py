@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from stablemd.evaluation.dynamical import DiffusionSettings
 from stablemd.md.settings import DynamicsSettings
 from stablemd.observables.settings import DistanceDistributionSettings, ObservableSettings
+from stablemd.observables.thermodynamic_settings import ThermodynamicObservableSettings
+from stablemd.observables.trajectory_settings import TrajectoryObservableSettings
 from stablemd.settings import Settings
 
 
@@ -23,10 +24,13 @@ class EvaluationSettings(Settings):
     observables: tuple[ObservableSettings, ...] = Field(
         (DistanceDistributionSettings(),),
         min_length=1,
-        description="what is compared with the reference; the first one is drawn in the report",
+        description="what is compared with the reference",
     )
-    dynamical: tuple[DiffusionSettings, ...] = Field(
-        (), description="diffusion coefficients to measure, from the paths of the replicas"
+    dynamical: tuple[TrajectoryObservableSettings, ...] = Field(
+        (), description="what to measure from the paths of the replicas, e.g. diffusion"
+    )
+    thermodynamic: tuple[ThermodynamicObservableSettings, ...] = Field(
+        (), description="pressure and heat capacity"
     )
     max_movie_frames: PositiveInt = Field(120, description="frames of a failing replica to keep")
     seed: NonNegativeInt = Field(1_000, description="of velocities and noise")

@@ -32,6 +32,7 @@ class ReplicaRun:
         n_steps: number of steps that will be run.
         rewind_steps: how far to rewind failed replicas, 0 for no rewinding.
         system: the atoms, for the conserved energy.
+        record_momenta: keep the momenta of recorded frames.
 
     Raises:
         SimulationError: the start of a replica that is alive is not finite.
@@ -47,6 +48,8 @@ class ReplicaRun:
         n_steps: int,
         rewind_steps: int,
         system: System,
+        *,
+        record_momenta: bool = False,
     ) -> None:
         self._form = form
         self._integrator = integrator
@@ -74,7 +77,7 @@ class ReplicaRun:
         self._split_step = integrator.split_step() if fits else None
         self._history = RewindHistory(rewind_steps) if rewind_steps else None
         self._rewound = start
-        self._recorder = Recorder()
+        self._recorder = Recorder(with_momenta=record_momenta)
         self._failed_step = torch.full((start.n_replicas,), -1, dtype=torch.int64)
         self._reasons: list[str | None] = [None] * start.n_replicas
         self._details: list[str | None] = [None] * start.n_replicas

@@ -34,6 +34,7 @@ def simulate(
     seed: int,
     check_every: int = 10,
     record_every: int = 0,
+    record_momenta: bool = False,
     rewind_steps: int = 0,
     on_progress: ProgressCallback | None = None,
     stop_when_all_failed: bool = True,
@@ -61,6 +62,7 @@ def simulate(
         check_every: steps between checks, at least 1.
         record_every: steps between recorded frames, 0 for none; the start is
             not recorded.
+        record_momenta: keep the momenta of recorded frames as well.
         rewind_steps: how far to rewind failed replicas, 0 for no rewinding;
             resolved to the checks.
         on_progress: called after every check with the steps done and the
@@ -81,7 +83,10 @@ def simulate(
     check_state(state, system)
     with torch.no_grad():
         start = integrator.init(state, system, seed)
-        run = ReplicaRun(form, start, integrator, detector_set, seed, n_steps, rewind_steps, system)
+        run = ReplicaRun(
+            form, start, integrator, detector_set, seed, n_steps, rewind_steps, system,
+            record_momenta=record_momenta,
+        )  # fmt: skip
         done = 0
         run.check(done)
         while done < n_steps and (run.n_active or not stop_when_all_failed):

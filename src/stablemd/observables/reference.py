@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,26 @@ class ReferenceCurve:
             )
         error = None if self.error is None else _bin_means(x, self.error.numpy(), edges)
         return ReferenceAverage(_bin_means(x, self.y.numpy(), edges), error, self.source)
+
+    def at(self, points: Sequence[float]) -> ReferenceAverage:
+        """The curve's values at ``points``, linear between its own.
+
+        Raises:
+            DataError: a point lies beyond the curve.
+        """
+        x, where = self.x.numpy(), np.asarray(points, dtype=np.float64)
+        tolerance = 1e-9 * max(abs(float(x[0])), abs(float(x[-1])))
+        if where.min() < x[0] - tolerance or where.max() > x[-1] + tolerance:
+            raise DataError(
+                f"{self.source} covers {x[0]:g} to {x[-1]:g}, and the observable goes from "
+                f"{where.min():g} to {where.max():g}; make the observable's range smaller"
+            )
+        error = None if self.error is None else np.interp(where, x, self.error.numpy())
+        return ReferenceAverage(
+            torch.from_numpy(np.interp(where, x, self.y.numpy())),
+            None if error is None else torch.from_numpy(error),
+            self.source,
+        )
 
 
 def _bin_means(x: Array, y: Array, edges: Array) -> Tensor:

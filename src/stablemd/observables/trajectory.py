@@ -56,6 +56,7 @@ class Trajectory:
         dt_fs: float,
         *,
         n_frames: int | None = None,
+        velocities: Tensor | None = None,
     ) -> Trajectory:
         """Recorded frames as paths of equal length.
 
@@ -68,6 +69,7 @@ class Trajectory:
             step: step of each frame, (n,) int64.
             dt_fs: time of one step in fs.
             n_frames: frames per path; those of the longest replica by default.
+            velocities: (n, N, 3) in Å/fs, or None.
 
         Raises:
             DataError: the frames are not equally spaced, or no replica is long enough.
@@ -97,6 +99,7 @@ class Trajectory:
         return cls(
             positions[index],
             float(gaps[0]) * dt_fs,
+            None if velocities is None else velocities[index],
             path=torch.tensor([owner for owner, _ in pieces]),
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stablemd.errors import CheckpointError
+from stablemd.evaluation.curves import ComparedCurve
 from stablemd.evaluation.evaluate import Evaluation
 from stablemd.evaluation.figures import ObservableCurves
 from stablemd.evaluation.movie import Movie
@@ -76,7 +77,7 @@ def report_input(
         formula=formula,
         metrics=metrics,
         stable_times={role: e.stable_time for role, e in evaluations.items()},
-        observables=_curves(experiment, evaluations),
+        observables=_curves(evaluations),
         history=history,
         force_mae_budget=None if budget is None or start is None else budget * start,
         movies=movies,
@@ -92,24 +93,29 @@ def report_input(
     )
 
 
-def _curves(
-    experiment: Experiment, evaluations: Mapping[str, Evaluation]
-) -> list[ObservableCurves]:
-    first = next(iter(evaluations.values()))
-    choice = experiment.config.evaluation.observables[0]
-    observable = choice.build(experiment.system, *experiment.evaluation_reference.geometry("cpu"))
-    return [
-        ObservableCurves(
-            name=observable.name,
-            axis=first.reference.axis.tolist(),
-            axis_label=observable.axis_label,
-            value_label=observable.value_label,
-            reference=first.reference.mean.tolist(),
-            reference_stderr=first.reference.stderr.tolist(),
-            curves={
-                role: (e.curve.mean.tolist(), e.curve.stderr.tolist())
-                for role, e in evaluations.items()
-                if bool(e.curve.mean.isfinite().all())
-            },
-        )
-    ]
+def _curves(evaluations: Mapping[str, Evaluation]) -> list[ObservableCurves]:
+    """Every observable that one of the evaluations has, in their order."""
+    found: dict[str, ComparedCurve] = {}
+    for evaluation in evaluations.values():
+        for key, curve in evaluation.curves.items():
+            found.setdefault(key, curve)
+    return [_with_all_roles(key, curve, evaluations) for key, curve in found.items()]
+
+
+def _with_all_roles(
+    key: str, one: ComparedCurve, evaluations: Mapping[str, Evaluation]
+) -> ObservableCurves:
+    sampled = {role: e.curves[key].sampled for role, e in evaluations.items() if key in e.curves}
+    return ObservableCurves(
+        name=key,
+        axis=one.sampled.axis.tolist(),
+        axis_label=one.axis_label,
+        value_label=one.value_label,
+        reference=None if one.reference is None else one.reference.mean.tolist(),
+        reference_stderr=None if one.reference is None else one.reference.stderr.tolist(),
+        curves={
+            role: (curve.mean.tolist(), curve.stderr.tolist())
+            for role, curve in sampled.items()
+            if bool(curve.mean.isfinite().all())
+        },
+    )
