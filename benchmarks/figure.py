@@ -28,3 +28,25 @@ def scaling_figure(rates: dict[str, dict[str, dict[str, float]]]) -> bytes:
         )
         axes.legend(fontsize=7)
         return to_png(figure)
+
+
+def growth_figure(panels: dict[str, dict[int, float]]) -> bytes:
+    """Time per step over sizes, both axes logarithmic, beside a line of slope one, as PNG.
+
+    Args:
+        panels: what grows -> size -> CPU time per step in ms.
+    """
+    with style():
+        figure = new_figure(WIDTH, 0.5 * WIDTH)
+        for place, (name, times) in enumerate(panels.items()):
+            axes: Any = figure.add_subplot(1, len(panels), place + 1)
+            sizes = sorted(times)
+            axes.plot(sizes, [times[n] for n in sizes], marker="o", markersize=4)
+            first, last = sizes[0], sizes[-1]
+            ideal = [times[first], times[first] * last / first]
+            axes.plot([first, last], ideal, linestyle="--", label="linear")
+            axes.set(xscale="log", yscale="log", xlabel=name, ylabel="CPU time per step, ms")
+            axes.set_xticks(sizes, [str(n) for n in sizes])
+            axes.minorticks_off()
+            axes.legend(fontsize=7)
+        return to_png(figure)

@@ -63,7 +63,7 @@ def write_page(path: Path, results: dict[str, Any], known: Mapping[str, Section]
         "Written by `make bench`, from the numbers in `benchmarks/results.json`. CPU time is that "
         "of the whole process, the median over the repeats with the least and the largest; the "
         "contenders take turns, and the ratio is the median of the ratios within a turn.",
-        *(_section(s, known[key]) for key, s in sections.items()),
+        *(_section(s, known[key], path.parent / "images") for key, s in sections.items()),
     ]
     rates = (sections.get("schnet_scaling", {}).get("derived") or {}).get("rates")
     if rates:
@@ -74,7 +74,7 @@ def write_page(path: Path, results: dict[str, Any], known: Mapping[str, Section]
     write_json(path.with_suffix(".json"), results)
 
 
-def _section(section: dict[str, Any], kind: Section) -> str:
+def _section(section: dict[str, Any], kind: Section, images: Path) -> str:
     settings, versions, unit = section["settings"], section["versions"], section["unit"]
     rows = [
         f"| {t['name']} | {t['cpu_ms']:.3f} ({t['cpu_ms_min']:.3f}–{t['cpu_ms_max']:.3f}) "
@@ -94,5 +94,9 @@ def _section(section: dict[str, Any], kind: Section) -> str:
     )
     derived = section.get("derived")
     more = [kind.describe(derived)] if derived and kind.describe else []
+    if derived and kind.draw:
+        picture = images / f"benchmark_{kind.key}.png"
+        write_atomic(picture, kind.draw(derived))
+        more.append(f"![{section['title']}](images/{picture.name})")
     parts = [f"## {section['title']}", section["about"], "\n".join(table), *more, conditions]
     return "\n\n".join(parts)

@@ -38,6 +38,7 @@ class Section:
         build: contenders, the baseline first; it checks that they compute the same.
         derive: further numbers from the timings, for ``results.json``.
         describe: those numbers as Markdown, for the page.
+        draw: those numbers as a PNG, for the page.
     """
 
     key: str
@@ -47,3 +48,4 @@ class Section:
     build: Callable[[Settings], Sequence[Contender]]
     derive: Callable[[Settings, Sequence[Timing]], dict[str, Any]] | None = None
     describe: Callable[[dict[str, Any]], str] | None = None
+    draw: Callable[[dict[str, Any]], bytes] | None = None

@@ -67,7 +67,8 @@ def _of_model(config: Config, pretraining: Mapping[str, Any] | None) -> Iterator
     preset = _preset(potential)
     chosen = {**defaults, **preset, **potential["hyperparameters"]}
     values = ", ".join(_hyperparameter(*item) for item in chosen.items())
-    name = {"schnet": "SchNet", "nequip": "NequIP"}.get(potential["name"], potential["name"])
+    names = {"schnet": "SchNet", "nequip": "NequIP", "gemnet_t": "GemNet-T"}
+    name = names.get(potential["name"], potential["name"])
     size = f"{name}, {pretraining['n_parameters']:,} parameters"
     yield "model", f"{size}; {values}"
     loss = settings["loss"]
@@ -117,16 +118,32 @@ def _thermostat(dynamics: Config) -> str:
     return {
         "langevin": f"Langevin (BAOAB), friction {dynamics['friction_per_ps']:g}/ps",
         "nose_hoover": f"Nosé–Hoover chain, relaxation time {dynamics['tau_fs']:g} fs",
+        "csvr": f"CSVR, relaxation time {dynamics['tau_fs']:g} fs",
+        "cell_rescaling": f"CSVR and stochastic cell rescaling at {dynamics['pressure_bar']:g} bar",
         "nve": "none (constant energy)",
     }[dynamics["integrator"]]
 
 
 def _failure(dynamics: Config) -> str:
+    seen = f"not finite; seen within {dynamics['check_every'] * dynamics['dt_fs']:g} fs"
+    if dynamics["detectors"] is not None:
+        return f"{'; '.join(map(_detector, dynamics['detectors']))}; or {seen}"
     limit = dynamics["max_temperature_k"] or 20.0 * dynamics["temperature_k"]
     return (
         f"a bond {dynamics['bond_threshold']:g} Å off its mean length, above {limit:,.0f} K, or "
-        f"not finite; seen within {dynamics['check_every'] * dynamics['dt_fs']:g} fs"
+        f"{seen}"
     )
+
+
+def _detector(settings: Config) -> str:
+    values = [f"{k} {v}" for k, v in settings.items() if k != "name" and v is not None]
+    if settings["name"] == "bond_length" and settings["threshold"] is not None:
+        return f"a bond {settings['threshold']:g} Å off its mean length"
+    if settings["name"] == "temperature":
+        return f"above {settings['max_temperature_k']:,.0f} K"
+    if settings["name"] == "intermolecular_distance" and settings["min_distance"] is not None:
+        return f"atoms of two molecules within {settings['min_distance']:g} Å"
+    return f"{settings['name'].replace('_', ' ')} ({', '.join(values)})"
 
 
 def _of_training(stable: Config) -> Iterator[Row]:
@@ -155,6 +172,8 @@ def _of_training(stable: Config) -> Iterator[Row]:
         f"{optimizer}, rate {stable['learning_rate']:g}, up to {stable['steps_per_epoch']} "
         "reweighted steps per epoch",
     )
+    if stable["estimator"] != "boltzmann":
+        yield "estimator", f"{stable['estimator']}, by {stable['neighbourhoods']}"
     yield "trained observables", ", ".join(_observable(o) for o in stable["observables"])
     anchor = stable["anchor_weight"]
     kept = f"; change of forces on the model's own stable frames with weight {anchor:g}"
@@ -174,6 +193,9 @@ def _of_training(stable: Config) -> Iterator[Row]:
 def _observable(settings: Config) -> str:
     if settings["name"] == "distance_distribution":
         return f"h(r) up to {settings['r_max']:g} Å in {settings['n_bins']} bins"
+    if settings["name"] == "rdf":
+        pair = "–".join(settings["pair"] or ("all",))
+        return f"RDF {pair} up to {settings['r_max']:g} Å"
     return str(settings["name"]).replace("_", " ")
 
 

@@ -1,0 +1,1 @@
+"""The case study of liquid water, written up from several run directories."""

@@ -1,0 +1,75 @@
+"""What the page on water says about each run, from its run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from case_study.numbers import gather, read_run
+from case_study.reproduce import commands
+
+from stablemd.evaluation.figures import ObservableCurves
+from stablemd.evaluation.survival import StableTime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the page.
+
+    Attributes:
+        numbers: as ``case_study.numbers.gather`` has them.
+        curves: the first observable of its evaluation.
+        stable_times: by role.
+    """
+
+    numbers: dict[str, Any]
+    curves: ObservableCurves
+    stable_times: Mapping[str, StableTime]
+
+
+def read(path: Path, config: Path) -> Run:
+    """One run from its directory.
+
+    Args:
+        path: run directory of a finished training and evaluation.
+        config: the example that it was made with.
+
+    Raises:
+        CheckpointError: it is not finished.
+        ConfigError: it was made with another configuration.
+    """
+    run, report = read_run(path)
+    lines = commands(
+        run.read_config(),
+        config,
+        f"examples/{config.name}",
+        pretrains="pretrain" in run.stages(),
+        out=f"runs/{config.stem}",
+    )
+    numbers = gather(run, report, title=config.stem, commands=lines)
+    (curves,) = report.observables
+    return Run(numbers, curves, report.stable_times)
+
+
+def model_row(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """One model's numbers as the table has them."""
+    (diffusion,) = metrics["dynamical"].values()
+    return {
+        "model": name,
+        "stable_time_ps": metrics["stable_time_ps"],
+        "rdf": [metrics["observables"][key] for key in metrics["observables"]],
+        "diffusion": diffusion,
+        "force_mae_ev_per_angstrom": metrics["force_mae_ev_per_angstrom"],
+    }
+
+
+def rows(localized: Run, other: Run | None) -> list[dict[str, Any]]:
+    """The models of one start: before, control, and after each estimator."""
+    found = localized.numbers["evaluation"]
+    names = {"before": "before", "control": "control", "after": "after, localized"}
+    result = [model_row(name, found[role]) for role, name in names.items() if role in found]
+    if other is not None:
+        result.append(model_row("after, global", other.numbers["evaluation"]["after"]))
+    return result

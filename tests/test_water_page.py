@@ -1,0 +1,93 @@
+"""The page on water says what its runs measured, and its conditions fit any configuration."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from stablemd.config import RunConfig
+from stablemd.config_file import _absolute, read_yaml
+from stablemd.md.settings import DynamicsSettings
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from case_study.conditions import conditions
+from water_page.page import models_table, render
+from water_page.reference import check_reference
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "case_studies" / "water.md"
+PRETRAINING = {"n_parameters": 1, "n_epochs": 2, "stop_reason": "a reason"}
+
+
+def example(name: str) -> RunConfig:
+    path = ROOT / "examples" / name
+    return RunConfig.from_values(_absolute(read_yaml(path), path.parent), str(path))
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "examples").glob("*.yaml")))
+def test_conditions_of_every_example_can_be_put_into_words(name: str) -> None:
+    config = example(name)
+    rows = dict(conditions(config.to_values(), None if config.potential.has_model else PRETRAINING))
+    assert all(rows.values())
+    for choice in config.dynamics.detectors or ():
+        limits = [v for k, v in choice.model_dump().items() if k != "name" and v is not None]
+        assert any(f"{limit:,g}" in rows["failed in training"] for limit in limits)
+
+
+@pytest.mark.parametrize("name", get_args(DynamicsSettings.model_fields["integrator"].annotation))
+def test_every_integrator_has_a_name(name: str) -> None:
+    values = example("water_schnet.yaml").to_values()
+    values["evaluation"]["dynamics"]["integrator"] = name
+    rows = dict(conditions(values, PRETRAINING))
+    assert rows["thermostat in evaluation"] != "" and "_" not in rows["thermostat in evaluation"]
+
+
+def test_the_localized_estimator_is_a_condition() -> None:
+    def estimators(name: str) -> list[str]:
+        return [
+            v for k, v in conditions(example(name).to_values(), PRETRAINING) if k == "estimator"
+        ]
+
+    assert estimators("water_schnet.yaml") == ["localized, by molecule"]
+    assert estimators("aspirin.yaml") == []
+
+
+def test_models_without_failures_or_diffusion_get_a_limit_and_a_dash() -> None:
+    stable = {"n_failed": 0, "n_replicas": 8, "mean_time_to_failure": None}
+    row = {
+        "model": "after",
+        "stable_time_ps": {**stable, "mean_time_to_failure_ci95": [12.5, None]},
+        "rdf": [{"mae": 0.25, "stderr": 0.03}] * 3,
+        "diffusion": {"value": None, "stderr": None},
+        "force_mae_ev_per_angstrom": 0.1,
+    }
+    line = models_table([row]).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1] == "0 of 8" and cells[2].startswith(">") and "12.5" in cells[2]
+    assert cells[3] == "0.25 ± 0.03" and cells[6] == "–"
+
+
+def test_the_reference_frames_have_the_references_averages(shared_data: Path) -> None:
+    folder = shared_data / "water"
+    if not (folder / "water_2k_shuffled.npz").is_file():
+        pytest.skip("the water data (../shared/data/water) are not at hand")
+    check = check_reference(folder)
+    for found in check["rdf"].values():
+        assert found["within_two_errors"] > 0.85
+        assert found["median_deviation_in_errors"] < 1.3
+    d = check["diffusion"]
+    assert 0.0 < d["stderr"] < 0.01
+    assert abs(d["value"] - d["reference"]) < 2.5 * d["stderr"]
+
+
+def test_the_page_follows_from_its_json_alone() -> None:
+    if not PAGE.is_file():
+        pytest.skip("the page has not been written")
+    assert render(json.loads(PAGE.with_suffix(".json").read_text("utf-8"))) == PAGE.read_text(
+        "utf-8"
+    )
