@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stablemd import units
-from stablemd.training.epoch_frames import EpochFrames
+from stablemd.training.epoch_frames import MIN_COVERED, EpochFrames
 from stablemd.training.label_errors import energy_and_force_mae
 
 UNLIMITED = {"force_mae_budget": None, "energy_mae_budget": None, "max_n_eff_loss": 1.0}
@@ -107,7 +108,7 @@ def test_a_step_costs_at_most_the_allowed_share_of_the_frames(toy) -> None:
             model, learning_rate=0.15, force_mae_budget=None, energy_mae_budget=None,
             max_n_eff_loss=limit, min_n_eff=0.0,
         )  # fmt: skip
-        epoch = run.epoch_frames(toy.sampled(model))
+        epoch = replace(run.epoch_frames(toy.sampled(model)), covered=None)
         shares = [epoch.n_eff_share(epoch.energies, units.beta(500.0))]
         for _ in range(6):
             record = run.step(epoch)
@@ -123,6 +124,31 @@ def test_a_step_costs_at_most_the_allowed_share_of_the_frames(toy) -> None:
     bounded = losses(0.04)
     assert max(bounded) <= 0.04 + 1e-9
     assert max(bounded) > 0.0
+
+
+def test_frames_unknown_to_the_reference_do_not_hold_a_step_back(toy) -> None:
+    """A step that takes the weight of such frames alone costs no effective frames."""
+    model = toy.model(depth=0.5)
+    epoch = toy.objective(model).epoch_frames(toy.sampled(model))
+    n = len(epoch.energies)
+    unknown = torch.arange(n) % 3 == 0
+    raised = epoch.energies + 3.0 * unknown
+    beta = units.beta(500.0)
+    assert replace(epoch, covered=None).n_eff_share(raised, beta) == pytest.approx(2 / 3, abs=0.01)
+    assert replace(epoch, covered=~unknown).n_eff_share(raised, beta) == pytest.approx(1.0)
+    # Too few others: then all frames count.
+    few = torch.arange(n) < MIN_COVERED - 1
+    assert replace(epoch, covered=few).n_eff_share(raised, beta) == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_covered_frames_have_only_distances_that_the_reference_has(toy) -> None:
+    model = toy.model(depth=0.5)
+    run = toy.objective(model)
+    recorded = toy.sampled(model)
+    stretched = recorded.positions.clone()
+    stretched[::2] *= 3.0
+    apart = run.epoch_frames(replace(recorded, positions=stretched)).covered
+    assert apart is not None and not bool(apart[::2].any()) and bool(apart[1::2].any())
 
 
 def test_frames_that_can_not_carry_a_step_change_nothing(toy) -> None:

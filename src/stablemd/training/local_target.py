@@ -54,7 +54,9 @@ class LocalTarget:
             self._observables.append(observable)
             self._order.append(_components(observable, around, neighbourhoods))
         self._widths = [order.shape[1] for order in self._order]
-        targets = self._split(self._kind_means(self.values(reference, boxes)))
+        known = self.values(reference, boxes)
+        self._unvisited = torch.nonzero((known == 0.0).all(dim=0)).flatten()
+        targets = self._split(self._kind_means(known))
         self._losses = [
             make_loss(choice.loss, target) for choice, target in zip(settings, targets, strict=True)
         ]
@@ -67,6 +69,10 @@ class LocalTarget:
             for observable, order in zip(self._observables, self._order, strict=True)
         ]
         return torch.cat(parts, dim=2).flatten(1)
+
+    def covers(self, values: Tensor) -> Tensor:
+        """Whether frames with values (n, K·D) are of a kind that the reference knows, (n,) bool."""
+        return (values.index_select(1, self._unvisited) == 0.0).all(dim=1)
 
     def loss(self, mean: Tensor) -> Tensor:
         """Weighted sum of the losses on the averages of all kinds (n_kinds·D,)."""

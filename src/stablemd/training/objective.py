@@ -138,19 +138,19 @@ class StableObjective:
         positions = recorded.positions.to(self._potential.device)
         cells = None if recorded.cells is None else recorded.cells.to(positions)
         energies = recorded.energies.to(positions.device)
+        values = self._target.values(positions, cells)
         frames = SampledFrames(
             positions=positions,
             reference_energies=energies,
-            values=self._target.values(positions, cells),
+            values=values,
             replica=recorded.replica.to(positions.device),
             cells=cells,
             group=None if origin is None else origin[recorded.replica].to(positions.device),
         )
-        self.estimator_s += time.perf_counter() - begin
+        epoch = EpochFrames(frames, energies, covered=self._target.covers(values))
         keep = frames.finite_mask()
-        if bool(keep.all()):
-            return EpochFrames(frames, energies)
-        return EpochFrames(frames.select(keep), energies[keep], int((~keep).sum()))
+        self.estimator_s += time.perf_counter() - begin
+        return epoch if bool(keep.all()) else epoch.select(keep, int((~keep).sum()))
 
     def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it.

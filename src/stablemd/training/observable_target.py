@@ -36,6 +36,7 @@ class ObservableTarget:
         self.observables: list[Observable] = []
         self._losses: list[Loss] = []
         self._weights: list[float] = []
+        unvisited: list[Tensor] = []
         reference = reference.to(system.device)
         boxes = None if cells is None else cells.to(system.device)
         for choice in settings:
@@ -44,15 +45,25 @@ class ObservableTarget:
                 target = observable.values(reference, boxes).mean(dim=0)
             else:
                 target = observable.reference.mean.to(system.device)
+            unvisited.append(target == 0.0)
             self.observables.append(observable)
             options = _uncertainty(observable, choice.loss)
             self._losses.append(make_loss(choice.loss, target, _spacing(observable), **options))
             self._weights.append(choice.weight)
         self._sizes = [len(observable.axis) for observable in self.observables]
+        self._unvisited = torch.nonzero(torch.cat(unvisited)).flatten()
 
     def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """All observables of frames (n, N, 3) in Å, (n, sum of sizes) float64."""
         return torch.cat([o.values(positions, cells).double() for o in self.observables], dim=1)
+
+    def covers(self, values: Tensor) -> Tensor:
+        """Whether frames with these values are of a kind that the reference knows, (n,) bool.
+
+        They are where every component that is zero in the reference, a bin that it never
+        visits or the excess of a bond, is zero in the frame.  Values are (n, sum of sizes).
+        """
+        return (values.index_select(1, self._unvisited) == 0.0).all(dim=1)
 
     def loss(self, mean: Tensor) -> Tensor:
         """Weighted sum of the losses on an average (sum of sizes,)."""
