@@ -64,11 +64,23 @@ def _left_out_means(average: ReweightedMean, group: Tensor) -> Tensor | None:
     return (average.mean - sums) / (1.0 - shares)[:, None]
 
 
-def assess(average: ReweightedMean, loss: Loss, slope: Tensor, total: GradientSum) -> Trust:
-    """How far the gradient of a loss on this average can be trusted."""
+def assess(
+    average: ReweightedMean,
+    loss: Loss,
+    slope: Tensor,
+    total: GradientSum,
+    *,
+    correlation: bool = True,
+) -> Trust:
+    """How far the gradient of a loss on this average can be trusted.
+
+    Without ``correlation`` the autocorrelation time and what follows from it are NaN.
+    """
     frames, weights = average.frames, average.weights
-    projected = frames.values.to(torch.float64) @ slope
-    time, share = independent_share(projected, weights, frames.replica)
+    time = share = math.nan
+    if correlation:
+        projected = frames.values.to(torch.float64) @ slope
+        time, share = independent_share(projected, weights, frames.replica)
     return Trust(
         n_frames=len(frames),
         n_dropped=average.n_dropped,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,6 +64,7 @@ def boltzmann_gradient(
     seed: int = 0,
     centring: Centring = "pooled",
     noise_groups: int = 8,
+    error_bars: bool = True,
 ) -> EstimatorResult:
     """Add the gradient of a loss on an ensemble average to the parameters' ``.grad``.
 
@@ -92,6 +94,8 @@ def boltzmann_gradient(
         centring: what is subtracted from g (:func:`stablemd.estimators.centred`).
         noise_groups: groups of replicas that are compared for the noise of the
             gradient; 0 leaves it unknown and saves a small part of a pass.
+        error_bars: whether to form the standard error of the loss and the correlation of
+            the frames in time; NaN without.
 
     Raises:
         ConfigError: ``beta`` or ``chunk_size`` is not positive, or ``centring``
@@ -144,14 +148,14 @@ def boltzmann_gradient(
     total.add_to(parameters)
     return EstimatorResult(
         loss=value,
-        loss_stderr=loss_stderr(loss, average),
+        loss_stderr=loss_stderr(loss, average) if error_bars else math.nan,
         mean=average.mean,
         n_eff=average.n_eff,
         n_eff_entropy=average.n_eff_entropy,
         n_frames=len(kept),
         n_dropped=average.n_dropped,
         gradient_norm=total.norm,
-        trust=assess(average, loss, slope, total),
+        trust=assess(average, loss, slope, total, correlation=error_bars),
     )
 
 

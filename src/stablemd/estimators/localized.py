@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,6 +79,7 @@ def localized_gradient(
     energies: Tensor | None = None,
     sampling: StratifiedSampling | None = None,
     noise_groups: int = 8,
+    error_bars: bool = True,
 ) -> LocalizedResult:
     """Add the gradient of a loss on averages of local observables to ``.grad``.
 
@@ -106,6 +108,8 @@ def localized_gradient(
         energies: U_θ of all frames in eV (n,), if known.
         sampling: use a stratified sample of the pairs (i, k) only.
         noise_groups: groups of replicas that are compared for the noise; 0 for none.
+        error_bars: whether to form the standard error of the loss and the correlation of
+            the frames in time; NaN without.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -165,13 +169,13 @@ def localized_gradient(
     total.add_to(parameters)
     return LocalizedResult(
         loss=value,
-        loss_stderr=loss_stderr(loss, average),
+        loss_stderr=loss_stderr(loss, average) if error_bars else math.nan,
         mean=average.mean.reshape(around.n_kinds, -1),
         n_neighbourhoods=len(around),
         n_samples=int((pairs != 0.0).sum()),
         n_backward_frames=len(used),
         gradient_norm=total.norm,
-        trust=assess(average, loss, slope, total),
+        trust=assess(average, loss, slope, total, correlation=error_bars),
     )
 
 

@@ -55,7 +55,7 @@ class LocalTarget:
             self._order.append(_components(observable, around, neighbourhoods))
         self._widths = [order.shape[1] for order in self._order]
         known = self.values(reference, boxes)
-        self._unvisited = torch.nonzero((known == 0.0).all(dim=0)).flatten()
+        self._unvisited = (known == 0.0).all(dim=0).double()
         targets = self._split(self._kind_means(known))
         self._losses = [
             make_loss(choice.loss, target) for choice, target in zip(settings, targets, strict=True)
@@ -72,7 +72,7 @@ class LocalTarget:
 
     def covers(self, values: Tensor) -> Tensor:
         """Whether frames with values (n, K·D) are of a kind that the reference knows, (n,) bool."""
-        return (values.index_select(1, self._unvisited) == 0.0).all(dim=1)
+        return values @ self._unvisited == 0.0
 
     def loss(self, mean: Tensor) -> Tensor:
         """Weighted sum of the losses on the averages of all kinds (n_kinds·D,)."""

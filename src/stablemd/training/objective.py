@@ -163,6 +163,7 @@ class StableObjective:
             return None  # every replica failed before its first frame was recorded
         if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
             return None
+        first = epoch.n_steps == 0
         begin = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
         result = observable_gradient(
@@ -175,6 +176,7 @@ class StableObjective:
             max_backward=settings.max_backward_frames,
             seed=self.steps_done,
             noise_groups=NOISE_GROUPS if assess else 0,
+            error_bars=first,
         )
         g_obs = take_gradient(self._parameters)
         self.estimator_s += time.perf_counter() - begin
@@ -196,9 +198,10 @@ class StableObjective:
         share = self._limited_step(epoch)
         self._restoring = share == 0.0 and not self._restoring
         self.steps_done += 1
+        epoch.n_steps += 1
         return StepRecord(
             observable_loss=result.loss,
-            observable_loss_stderr=result.loss_stderr,
+            observable_loss_stderr=result.loss_stderr if first else None,
             label_loss=label_value,
             anchor_loss=anchor_value,
             observable_gradient_norm=norm(g_obs),

@@ -52,6 +52,7 @@ def observable_gradient(
     max_backward: int | None,
     seed: int,
     noise_groups: int,
+    error_bars: bool,
 ) -> EstimatorResult | LocalizedResult:
     """Add the gradient of the target's loss to ``.grad``, by the target's estimator.
 
@@ -66,6 +67,7 @@ def observable_gradient(
             neighbourhood; None: all.
         seed: of the choice of those.
         noise_groups: groups of replicas that are compared for the noise; 0 for none.
+        error_bars: whether to form the error bar of the loss.
     """
     if isinstance(target, LocalTarget):
         return localized_gradient(
@@ -79,6 +81,7 @@ def observable_gradient(
             energies=epoch.energies,
             sampling=None if max_backward is None else StratifiedSampling(max_backward, seed=seed),
             noise_groups=noise_groups,
+            error_bars=error_bars,
         )
     return boltzmann_gradient(
         potential,
@@ -91,4 +94,5 @@ def observable_gradient(
         max_backward_frames=max_backward,
         seed=seed,
         noise_groups=noise_groups,
+        error_bars=error_bars,
     )

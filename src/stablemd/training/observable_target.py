@@ -51,7 +51,7 @@ class ObservableTarget:
             self._losses.append(make_loss(choice.loss, target, _spacing(observable), **options))
             self._weights.append(choice.weight)
         self._sizes = [len(observable.axis) for observable in self.observables]
-        self._unvisited = torch.nonzero(torch.cat(unvisited)).flatten()
+        self._unvisited = torch.cat(unvisited).double()
 
     def values(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
         """All observables of frames (n, N, 3) in Å, (n, sum of sizes) float64."""
@@ -63,7 +63,7 @@ class ObservableTarget:
         They are where every component that is zero in the reference, a bin that it never
         visits or the excess of a bond, is zero in the frame.  Values are (n, sum of sizes).
         """
-        return (values.index_select(1, self._unvisited) == 0.0).all(dim=1)
+        return values @ self._unvisited == 0.0
 
     def loss(self, mean: Tensor) -> Tensor:
         """Weighted sum of the losses on an average (sum of sizes,)."""

@@ -58,7 +58,7 @@ class StableSettings(Settings):
         description="further simulation phases that a model without failures has to pass before "
         "training ends",
     )
-    max_cycles: PositiveInt = Field(8, description="simulate-learn cycles at most")
+    max_cycles: PositiveInt = Field(16, description="simulate-learn cycles at most")
     max_learning_epochs: PositiveInt = Field(10, description="epochs of a learning phase at most")
     max_minutes: PositiveFloat | None = Field(None, description="wall time at most; none: no limit")
 
@@ -92,7 +92,8 @@ class StableSettings(Settings):
     learning_rate: PositiveFloat = Field(5e-4, description="step size at the start")
     gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the combined gradient")
     steps_per_epoch: PositiveInt = Field(
-        2, description="reweighted optimizer steps per learning epoch; 1: as in the paper"
+        4,
+        description="reweighted optimizer steps per learning epoch at most; 1: as in the paper",
     )
     min_n_eff: float = Field(
         0.5,

@@ -12,7 +12,8 @@ class StepRecord:
 
     Attributes:
         observable_loss: loss on the ensemble averages before the step.
-        observable_loss_stderr: its standard error (jackknife over replicas).
+        observable_loss_stderr: its standard error (jackknife over replicas) for the first step of an
+            epoch, else None.
         label_loss: energy/force loss of the step's batch.
         anchor_loss: mean squared change of forces on the model's own stable frames.
         observable_gradient_norm: norm of the estimator's gradient.
@@ -29,7 +30,7 @@ class StepRecord:
     """
 
     observable_loss: float
-    observable_loss_stderr: float
+    observable_loss_stderr: float | None
     label_loss: float
     anchor_loss: float
     observable_gradient_norm: float
