@@ -52,7 +52,7 @@ def observable_gradient(
     max_backward: int | None,
     seed: int,
     noise_groups: int,
-    error_bars: bool,
+    error_bars: bool = True,
 ) -> EstimatorResult | LocalizedResult:
     """Add the gradient of the target's loss to ``.grad``, by the target's estimator.
 
