@@ -14,6 +14,7 @@ from benchmarks import (
     adapters,
     ceiling,
     cores,
+    cuda,
     estimator,
     learning_epoch,
     neighbours,
@@ -34,6 +35,7 @@ MODULES = (
     water_md,
     neighbours,
     estimator,
+    cuda,
 )
 
 SECTIONS = {m.SECTION.key: m.SECTION for m in MODULES}
@@ -51,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     new = {}
     for key in [] if options.page_only else options.section or SECTIONS:
         section = SECTIONS[key]
+        lacking = section.why_not() if section.why_not else None
+        if lacking:
+            console.print(f"{section.title}: not run, {lacking}")
+            continue
         with console.status(f"{section.title}: {settings.repeats} repeats"):
             timings = compare(section.build(settings), settings.repeats)
         console.print(_table(section, settings, timings))

@@ -39,6 +39,7 @@ class Section:
         derive: further numbers from the timings, for ``results.json``.
         describe: those numbers as Markdown, for the page.
         draw: those numbers as a PNG, for the page.
+        why_not: what this machine lacks for it, None where nothing is lacking.
     """
 
     key: str
@@ -49,3 +50,4 @@ class Section:
     derive: Callable[[Settings, Sequence[Timing]], dict[str, Any]] | None = None
     describe: Callable[[dict[str, Any]], str] | None = None
     draw: Callable[[dict[str, Any]], bytes] | None = None
+    why_not: Callable[[], str | None] | None = None

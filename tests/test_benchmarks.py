@@ -12,6 +12,9 @@ import torch
 
 pytest.importorskip("torch_geometric", reason="the benchmarks need torch_geometric (make venv)")
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import cuda
 from benchmarks.ase_md import AseMD
 from benchmarks.aspirin import aspirin_replicas
 from benchmarks.ceiling import count
@@ -162,6 +165,48 @@ def test_a_run_writes_results_and_page(tmp_path: Path) -> None:
     for timing in timings:
         assert f"{timing['cpu_ms']:.3f}" in page.read_text()
     assert results["schnet_md"]["versions"]["cpu"] in page.read_text()
+
+
+def test_what_a_machine_lacks_is_said_and_nothing_is_recorded(tmp_path: Path, capsys) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("here is a GPU, and the section would run")
+    out, page = tmp_path / "results.json", tmp_path / "docs" / "benchmarks.md"
+    main(["--section", "cuda", "--out", str(out), "--page", str(page)])
+    assert "On a GPU: not run, no NVIDIA GPU is at hand" in capsys.readouterr().out
+    assert json.loads(out.read_text()) == {}
+    assert "GPU" not in page.read_text()
+    with pytest.raises(RuntimeError, match="no NVIDIA GPU"):
+        cuda.build(Settings())
+
+
+def test_bytes_on_a_device_are_those_of_the_operations() -> None:
+    """What one more interaction adds: PyTorch's operations in both passes, and our kernels."""
+    n, f, w = 21, 64, 48
+    features, filters = torch.zeros(n, f), torch.zeros(n, w)
+    moved = 0
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal moved
+            result = func(*args, **(kwargs or {}))
+            rows = [t for t in [*args, result] if isinstance(t, torch.Tensor) and len(t) == n]
+            moved += sum(t.nbytes for t in rows)
+            return result
+
+    def weight(a: int, b: int) -> torch.Tensor:
+        return torch.zeros(a, b)
+
+    with Counted():
+        torch.mm(features, weight(f, w))  # into the convolution
+        torch.mm(filters, weight(w, f))  # out of it
+        torch.addmm(features, features, weight(f, f))
+        torch.mm(features, weight(f, f))
+        features * features  # the slopes of the activation
+        torch.mm(features, weight(f, w))
+        torch.addmm(features, filters, weight(w, f))
+    own_kernels = 4 * n * (2 * w + 3 * f + 3 * w)  # convolution, activation, convolution's backward
+    more = cuda.count_bytes(n, 0.0, f, w, 3) - cuda.count_bytes(n, 0.0, f, w, 2)
+    assert more == moved + own_kernels
 
 
 def test_time_torch_geometric_is_a_time_per_replica_step() -> None:

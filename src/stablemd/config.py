@@ -187,6 +187,9 @@ class RunConfig(Settings):
         True, description="also train a control: as many steps on energies and forces alone"
     )
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    cuda_graphs: bool = Field(
+        True, description="on cuda: start a recorded step as a whole instead of kernel by kernel"
+    )
     threads: PositiveInt | None = Field(
         None, description="threads that share the replicas on the CPU; null: all cores"
     )

@@ -15,6 +15,7 @@ from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
 from stablemd.potentials.schnet import SchNet
 from stablemd.potentials.schnet_sampling import SchNetSampling
+from stablemd.potentials.tensor_steps import TensorSteps
 from stablemd.stability import make_detectors
 from stablemd.system import System
 
@@ -165,3 +166,43 @@ def test_steps_of_a_form_and_steps_around_it_agree(form, start, ethanol) -> None
     inside = run(form, start, ethanol, n_steps=10).state
     around = run(StepByStep(form), start, ethanol, n_steps=10).state
     np.testing.assert_allclose(inside.positions, around.positions, atol=1e-6)
+
+
+class DependentWells(SamplingForm):
+    """Wells whose strength depends on the size of the batch, as rounding may, but visibly."""
+
+    advances = True
+
+    def __init__(self) -> None:
+        self.sizes: set[int] = set()
+
+    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        energies, forces = positions.new_empty(len(positions)), torch.empty_like(positions)
+        self._fill(positions, energies, forces)
+        return energies, forces
+
+    def _fill(self, positions: Tensor, energies: Tensor, forces: Tensor) -> None:
+        self.sizes.add(len(positions))
+        k = 1.0 + 0.1 * len(positions)
+        torch.sum(0.5 * k * positions.square(), (1, 2), out=energies)
+        torch.mul(positions, -k, out=forces)
+
+    def advance(self, positions, momenta, forces, step, n_steps, noise) -> Tensor:
+        steps = TensorSteps(self._fill, positions.shape, positions.device, step)
+        return steps.advance(positions, momenta, forces, step, n_steps, noise)
+
+
+@pytest.mark.parametrize("name", ["langevin", "nve"])
+def test_a_form_that_needs_one_batch_size_keeps_it(ethanol, ethanol_positions, name) -> None:
+    form = DependentWells()
+    start = initial_state(ethanol, ethanol_positions, form, temperature_k=300.0, seed=3)
+    calm = run(form, start, ethanol, name, n_steps=20, check_every=5)
+    momenta = start.momenta.clone()
+    momenta[4] = 1e200
+    failing = run(form, replace(start, momenta=momenta), ethanol, name, n_steps=20, check_every=5)
+    assert failing.failed_step.tolist() == [-1] * 4 + [5] + [-1] * 3
+    assert form.sizes == {8}
+    keep = [0, 1, 2, 3, 5, 6, 7]
+    assert_same(failing.state.select(torch.tensor(keep)), calm.state, keep)
+    assert_same(failing.state.select(torch.tensor([4])), replace(start, momenta=momenta), [4])
+    assert failing.n_force_evaluations == calm.n_force_evaluations == 8 * 20

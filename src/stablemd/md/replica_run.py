@@ -73,7 +73,7 @@ class ReplicaRun:
             if integrator.needs_noise
             else None
         )
-        fits = form.advances and form.replica_independent and start.cells is None
+        fits = form.advances and start.cells is None
         self._split_step = integrator.split_step() if fits else None
         self._history = RewindHistory(rewind_steps) if rewind_steps else None
         self._rewound = start
@@ -175,10 +175,14 @@ class ReplicaRun:
     def _step_in_form(self, n_steps: int, split: SplitStep) -> None:
         """Let the form make all steps in as few calls as there are blocks of noise."""
         begin = perf_counter()
-        start = self._active
+        start, index = self._active, self._replicas
+        full = self.n_active == self._frozen.n_replicas
+        padded = not (full or self._form.replica_independent)
+        # Frozen replicas go along without noise, and what becomes of them is dropped.
+        batch = self._frozen.scatter(index, start) if padded else start
         positions, momenta, forces = (
             t.clone(memory_format=torch.contiguous_format)
-            for t in (start.positions, start.momenta, start.forces)
+            for t in (batch.positions, batch.momenta, batch.forces)
         )
         energies, done, noise, noise_s, model_s = start.energies, 0, None, 0.0, 0.0
         while done < n_steps:
@@ -187,20 +191,24 @@ class ReplicaRun:
             if self._noise is not None:
                 noise = self._noise.upcoming(start.step + done, size)
                 size = noise.shape[0]
+                if padded:
+                    everyone = noise.new_zeros(size, *positions.shape)
+                    noise = everyone.index_copy_(1, index, noise)
             t1 = perf_counter()
             energies = self._form.advance(positions, momenta, forces, split, size, noise)
             noise_s += t1 - t0
             model_s += perf_counter() - t1
             done += size
-        self._active = replace(
-            start,
+        after = replace(
+            batch,
             positions=positions,
             momenta=momenta,
             forces=forces,
             energies=energies,
             step=start.step + n_steps,
         )
-        self._n_evaluations += n_steps * start.n_replicas
+        self._active = after.select(index) if padded else after
+        self._n_evaluations += n_steps * batch.n_replicas
         self._wall["noise"] += noise_s
         self._wall["model"] += model_s
         self._wall["integrate"] += perf_counter() - begin - noise_s - model_s

@@ -71,9 +71,10 @@ class SamplingForm:
     ) -> Tensor:
         """Make ``n_steps`` time steps of every replica, without a return to Python in between.
 
-        A form may offer this for systems that are not periodic, where its
-        replicas are independent; the numbers of a replica do not depend on how
-        steps are grouped into calls.
+        A form may offer this for systems that are not periodic; the numbers of a
+        replica do not depend on how steps are grouped into calls.  Where replicas
+        are not independent, the step loop gives the full batch, frozen replicas
+        at their last valid positions.
 
         Args:
             positions: (R, N, 3) float64, Å, changed in place.

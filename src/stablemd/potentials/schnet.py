@@ -228,7 +228,7 @@ class SchNet(Potential):
         self.atomic_shift += shift
 
     def for_sampling(self, system: System, reference: Tensor | None = None) -> SamplingForm:
-        """A compiled form with tabulated filters on a CPU in float32, else the eager form."""
+        """A compiled form with tabulated filters in float32 on cpu or cuda, else the eager one."""
         from stablemd.potentials.schnet_sampling import build_sampling_form
 
         form = build_sampling_form(self, system, reference)

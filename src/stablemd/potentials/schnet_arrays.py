@@ -39,7 +39,7 @@ def pack_model(potential: SchNet, system: System, n_knots: int) -> tuple[Any, ..
     arrays = (
         _padded(embedded, 1),
         _padded(embedded @ project_in[0].T, 1),
-        _padded(torch.stack(_filter_tables(potential, n_knots)), 1),
+        _padded(torch.stack(filter_tables(potential, n_knots)), 1),
         _padded(torch.stack([w.T for w in project_in]), 2),
         _padded(torch.stack(project_in), 2),
         _padded(torch.stack([w.T for w in project_out]), 2),
@@ -105,6 +105,32 @@ def copy_workspace(work: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     return tuple(_aligned(array.shape, array.dtype) for array in work)
 
 
+def filter_tables(potential: SchNet, n_knots: int) -> list[Tensor]:
+    """Per interaction (n_knots + 4, F) on the CPU: coefficients of the filter's cubic spline.
+
+    The spline takes the filter network's values at the knots, in float64, and
+    its slopes at both ends.  The last row serves a distance that rounds up to the cutoff.
+    """
+    spacing = potential.cutoff / n_knots
+    knots = spacing * torch.arange(n_knots + 1, dtype=torch.float64)
+    step = 1e-4
+    ends = torch.tensor([0.0, potential.cutoff], dtype=torch.float64)
+    grid = torch.cat([knots, ends - step, ends + step])
+    bands = np.zeros((5, n_knots + 3))
+    bands[1, 2:], bands[2, 1:-1], bands[3, :-2] = 1.0, 4.0, 1.0
+    bands[0, 2], bands[2, 0], bands[2, -1], bands[4, -3] = 1.0, -1.0, 1.0, -1.0
+    tables = []
+    for values in _DoubleFilters(potential)(grid.to(potential.device)):
+        values = values.cpu()
+        below, above = values[n_knots + 1 :].chunk(2)
+        slopes = (above - below) * (spacing / (2.0 * step))
+        right = torch.cat([2.0 * slopes[:1], 6.0 * values[: n_knots + 1], 2.0 * slopes[1:]])
+        right[-2:] = 0.0
+        solved = torch.from_numpy(solve_banded((2, 2), bands, right.numpy()))
+        tables.append(torch.cat([solved, torch.zeros_like(solved[:1])]).float())
+    return tables
+
+
 def _whole_vectors(width: int) -> int:
     return -(-width // LANES) * LANES
 
@@ -125,31 +151,6 @@ def _aligned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     memory = np.zeros(n_bytes + _ALIGNMENT, dtype=np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
     return memory[begin : begin + n_bytes].view(dtype).reshape(shape)
-
-
-def _filter_tables(potential: SchNet, n_knots: int) -> list[Tensor]:
-    """Per interaction (n_knots + 4, F): coefficients of the filter's cubic spline.
-
-    The spline takes the filter network's values at the knots, in float64, and
-    its slopes at both ends.  The last row serves a distance that rounds up to the cutoff.
-    """
-    spacing = potential.cutoff / n_knots
-    knots = spacing * torch.arange(n_knots + 1, dtype=torch.float64)
-    step = 1e-4
-    ends = torch.tensor([0.0, potential.cutoff], dtype=torch.float64)
-    grid = torch.cat([knots, ends - step, ends + step])
-    bands = np.zeros((5, n_knots + 3))
-    bands[1, 2:], bands[2, 1:-1], bands[3, :-2] = 1.0, 4.0, 1.0
-    bands[0, 2], bands[2, 0], bands[2, -1], bands[4, -3] = 1.0, -1.0, 1.0, -1.0
-    tables = []
-    for values in _DoubleFilters(potential)(grid):
-        below, above = values[n_knots + 1 :].chunk(2)
-        slopes = (above - below) * (spacing / (2.0 * step))
-        right = torch.cat([2.0 * slopes[:1], 6.0 * values[: n_knots + 1], 2.0 * slopes[1:]])
-        right[-2:] = 0.0
-        solved = torch.from_numpy(solve_banded((2, 2), bands, right.numpy()))
-        tables.append(torch.cat([solved, torch.zeros_like(solved[:1])]).float())
-    return tables
 
 
 class _DoubleFilters:

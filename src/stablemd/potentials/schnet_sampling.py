@@ -1,9 +1,10 @@
-"""SchNet's sampling form: tabulated filters and compiled message passing on a CPU."""
+"""SchNet's sampling form on a CPU, and which form a model gets."""
 
 from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,16 +133,19 @@ def build_sampling_form(
     Returns:
         None, with the reason logged, where the compiled form does not apply.
     """
-    if potential.device.type != "cpu" or potential.dtype != torch.float32:
+    found = _form_of(potential, system)
+    if isinstance(found, str):
         logger.info(
-            "SchNet sampling: eager form (%s on %s; the compiled form needs float32 on cpu)",
+            "SchNet sampling: eager form (%s on %s): %s",
             potential.dtype,
             potential.device,
+            found,
         )
         return None
-    compiled = PeriodicSchNetSampling if system.is_periodic else SchNetSampling
+    compiled = found
     if reference is None:
         return compiled(potential, system)
+    reference = reference.to(potential.device)
     exact_energies, exact_forces = potential.energy_and_forces(system, reference)
     force_error = energy_error = float("nan")
     for n_knots in KNOT_COUNTS:
@@ -161,3 +165,21 @@ def build_sampling_form(
         ENERGY_TOLERANCE,
     )
     return None
+
+
+def _form_of(potential: SchNet, system: System) -> Callable[..., SamplingForm] | str:
+    """The class of the compiled form, or why there is none."""
+    if potential.dtype != torch.float32:
+        return "the compiled forms need float32"
+    if potential.device.type == "cpu":
+        return PeriodicSchNetSampling if system.is_periodic else SchNetSampling
+    if potential.device.type != "cuda":
+        return "the compiled forms run on cpu and cuda"
+    if system.is_periodic:
+        return "the compiled form for cuda knows isolated molecules only"
+    try:
+        from stablemd.potentials.schnet_device import why_unusable
+        from stablemd.potentials.schnet_triton import TritonSchNetSampling
+    except ImportError as error:
+        return f"the compiled form for cuda needs triton ({error}); pip install 'stablemd[triton]'"
+    return why_unusable(potential.device) or TritonSchNetSampling

@@ -10,6 +10,7 @@ import torch
 from stablemd.config import DataSettings, FieldName, RunConfig
 from stablemd.data import Frames, contiguous_split, read_frames, split, system_from_frames
 from stablemd.errors import DataError
+from stablemd.potentials.device_graph import set_cuda_graphs
 from stablemd.system import System
 from stablemd.workflows.threads import set_threads
 
@@ -74,6 +75,7 @@ def prepare(config: RunConfig) -> Experiment:
         ConfigError: there are more threads than this machine has.
     """
     set_threads(config.threads)
+    set_cuda_graphs(config.cuda_graphs)
     data = config.data
     frames = read_frames(
         data.path,
