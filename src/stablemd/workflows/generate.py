@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.io import read
 
 from stablemd.data import write_frames
-from stablemd.data.generate.xtb import generate_xtb, method_name, start_structure
+from stablemd.data.frames import Frames
+from stablemd.data.generate import water, xtb
+from stablemd.data.generate.xtb import start_structure
 from stablemd.errors import ConfigError, DataError
 from stablemd.workflows.reporter import SILENT, Reporter
+
+WATER = "water"
+"""What stands for the liquid in place of a start structure."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class GenerateRequest:
     """What to sample and where it goes.
 
     Attributes:
-        start: file of start structures, or a molecule's name.
+        start: file of start structures, a molecule's name, or ``"water"`` for the liquid.
         out: file of the frames (.npz, .h5 or .extxyz).
         temperature_k: temperature in K.
         n_frames: structures in all.
@@ -31,6 +38,7 @@ class GenerateRequest:
         equilibration_steps: steps discarded at the beginning of each trajectory.
         seed: of velocities and noise.
         max_minutes: wall time at most; None: no limit.
+        n_molecules: molecules of liquid water.
     """
 
     start: str
@@ -44,6 +52,12 @@ class GenerateRequest:
     equilibration_steps: int
     seed: int
     max_minutes: float | None
+    n_molecules: int = 64
+
+    @property
+    def is_water(self) -> bool:
+        """Whether liquid water is wanted, not a molecule."""
+        return self.start == WATER
 
 
 def run_generate(request: GenerateRequest, *, reporter: Reporter = SILENT) -> dict[str, str]:
@@ -59,7 +73,7 @@ def run_generate(request: GenerateRequest, *, reporter: Reporter = SILENT) -> di
     Raises:
         ConfigError: a number is out of range, or the file exists and is complete.
         DataError: the start structures can't be used.
-        MissingDependencyError: tblite is not installed.
+        MissingDependencyError: tblite, or OpenMM for water, is not installed.
         CheckpointError: the partial file belongs to another request.
     """
     if request.out.suffix.lower() not in (".npz", ".h5", ".hdf5", ".extxyz"):
@@ -70,9 +84,15 @@ def run_generate(request: GenerateRequest, *, reporter: Reporter = SILENT) -> di
             f"{request.out} exists and nothing is left to generate for it; give another --out, "
             "or remove it"
         )
-    starts = start_structures(request.start, request.n_trajectories)
+    method = water.method_name() if request.is_water else xtb.method_name()
+    starts = [] if request.is_water else start_structures(request.start, request.n_trajectories)
+    what = (
+        f"{request.n_molecules} molecules of water"
+        if request.is_water
+        else starts[0].get_chemical_formula()
+    )
     reporter.begin(
-        f"Sampling {starts[0].get_chemical_formula()} with {method_name()}",
+        f"Sampling {what} with {method}",
         f"{request.n_frames} structures from {request.n_trajectories} trajectories at "
         f"{request.temperature_k:g} K.",
     )
@@ -80,24 +100,11 @@ def run_generate(request: GenerateRequest, *, reporter: Reporter = SILENT) -> di
     def progress(done: int, total: int) -> None:
         reporter.progress(f"{done} of {total} strides", done / total)
 
-    frames = generate_xtb(
-        starts,
-        temperature_k=request.temperature_k,
-        n_frames=request.n_frames,
-        stride=request.stride,
-        dt_fs=request.dt_fs,
-        friction_per_ps=request.friction_per_ps,
-        equilibration_steps=request.equilibration_steps,
-        seed=request.seed,
-        n_trajectories=request.n_trajectories,
-        checkpoint=partial,
-        progress=progress,
-        max_seconds=None if request.max_minutes is None else 60.0 * request.max_minutes,
-    )
+    frames = _sample(request, starts, partial, progress)
     reporter.end()
     per_trajectory = request.n_frames // request.n_trajectories
     metadata = {
-        "method": method_name(),
+        "method": method,
         "temperature_k": request.temperature_k,
         "dt_fs": request.dt_fs,
         "friction_per_ps": request.friction_per_ps,
@@ -120,6 +127,26 @@ def run_generate(request: GenerateRequest, *, reporter: Reporter = SILENT) -> di
     if not complete:
         facts["to go on"] = "run the same command again"
     return facts
+
+
+def _sample(
+    request: GenerateRequest,
+    starts: list[Atoms],
+    checkpoint: Path,
+    progress: Callable[[int, int], None],
+) -> Frames:
+    plan: dict[str, Any] = {
+        name: getattr(request, name)
+        for name in (
+            "temperature_k", "n_frames", "n_trajectories", "stride", "dt_fs", "friction_per_ps",
+            "equilibration_steps", "seed",
+        )
+    }  # fmt: skip
+    plan["checkpoint"], plan["progress"] = checkpoint, progress
+    plan["max_seconds"] = None if request.max_minutes is None else 60.0 * request.max_minutes
+    if request.is_water:
+        return water.generate_water(n_molecules=request.n_molecules, **plan)
+    return xtb.generate_xtb(starts, **plan)
 
 
 def start_structures(name: str, n_trajectories: int) -> list[Atoms]:
