@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from stablemd.config_file import load_config
 from stablemd.data import Frames, write_frames
 from stablemd.evaluation import read_metrics
 from stablemd.md.trajectory import read_trajectory
+from stablemd.observables import OBSERVABLES
 from stablemd.potentials import SchNet
 from stablemd.rundir import RunDirectory
 from stablemd.system import System
@@ -25,6 +28,23 @@ CELL = np.array([[6.4, 0.0, 0.0], [-1.2, 6.1, 0.0], [0.9, 0.7, 6.6]])
 MODEL = {"n_features": 8, "n_filters": 8, "n_interactions": 1, "n_gaussians": 6, "cutoff": 4.0}
 RDF = {"name": "rdf", "pair": ["O", "H"], "r_max": 4.0, "n_bins": 20, "intramolecular": False}
 
+MEASURED = {
+    **RDF,
+    "reference": {"path": "measured.txt", "x": "r_A", "y": "O_H", "error": "OHError"},
+}
+OWN = {
+    "name": "user_defined", "module": "my_periodic_observables", "observable": "dipole",
+    "options": {"scale": 0.5},
+}  # fmt: skip
+MODULE = """
+from stablemd.observables import observable
+
+@observable(name="dipole", value_label="|sum z x|")
+def dipole(system, positions, cells, *, scale=1.0):
+    charge = system.numbers.to(positions) * scale
+    return (charge[:, None] * positions).sum(dim=1).norm(dim=1, keepdim=True)
+"""
+
 SETTINGS: dict[str, Any] = {
     "data": {"path": "water.extxyz", "n_train": 16, "n_validation": 6, "n_reference": 20},
     "potential": {"hyperparameters": MODEL},
@@ -33,11 +53,11 @@ SETTINGS: dict[str, Any] = {
     "stable": {
         "n_replicas": 4, "simulation_steps": 40, "max_windows": 1, "rewind_steps": 10,
         "learning_steps": 20, "record_every": 2, "max_cycles": 1, "max_learning_epochs": 1,
-        "steps_per_epoch": 1, "observables": [RDF],
+        "steps_per_epoch": 1, "observables": [MEASURED, OWN],
     },
     "evaluation": {
         "n_replicas": 4, "length_ps": 0.02, "record_every_fs": 1.0, "discard_fs": 2.0,
-        "observables": [RDF, {"name": "density"}],
+        "observables": [MEASURED, {"name": "density"}, OWN],
         "dynamical": [
             {"name": "diffusion_coefficient", "element": "O", "fit_ps": [0.002, 0.008],
              "path_ps": 0.009, "reference": 0.24},
@@ -56,9 +76,17 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Three molecules in a triclinic cell, wrapped, labelled by a random network."""
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunConfig]:
+    """Three molecules in a triclinic cell, wrapped, labelled by a random network.
+
+    Trained on a measured g(r) and on an observable of the user's own.
+    """
     folder = tmp_path_factory.mktemp("periodic")
+    (folder / "my_periodic_observables.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    r = np.arange(0.0, 6.0, 0.1)
+    table = np.column_stack([r, 1.0 - np.exp(-(r**2)), np.full_like(r, 0.05)])
+    np.savetxt(folder / "measured.txt", table, header="r_A O_H OHError", comments="")
     rng = np.random.default_rng(1)
     water = molecule("H2O")
     centres = np.array([[0.1, 0.1, 0.1], [0.6, 0.2, 0.5], [0.3, 0.7, 0.8]]) @ CELL
@@ -81,7 +109,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
     write_frames(folder / "water.extxyz", frames)
     (folder / "water.yaml").write_text(yaml.safe_dump(SETTINGS))
-    return load_config(folder / "water.yaml", out=folder / "run")
+    yield load_config(folder / "water.yaml", out=folder / "run")
+    sys.path.remove(str(folder))
+    OBSERVABLES.pop("dipole", None)
 
 
 def test_a_periodic_system_goes_through_every_command(config: RunConfig) -> None:
@@ -91,7 +121,10 @@ def test_a_periodic_system_goes_through_every_command(config: RunConfig) -> None
     assert directory.model("stable").is_file()
     run_evaluate(config)
     metrics = read_metrics(directory.path / "metrics.json")
-    assert set(metrics["observables"]) == {"rdf_O-H_intermolecular", "density"}
+    assert set(metrics["observables"]) == {"rdf_O-H_intermolecular", "density", "dipole"}
+    records = [r for r in directory.log.read() if r.get("phase") == "learn"]
+    norms = [step["observable_gradient_norm"] for r in records for step in r["steps"]]
+    assert norms and all(norm > 0.0 for norm in norms), "trained on the measurement and on OWN"
     assert len(metrics["dynamical"]) == 4 and len(metrics["thermodynamic"]) == 2
     for content in (*metrics["dynamical"].values(), *metrics["thermodynamic"].values()):
         assert np.isfinite(content["value"]).all() and "why" not in content
@@ -99,6 +132,7 @@ def test_a_periodic_system_goes_through_every_command(config: RunConfig) -> None
     report = directory.report_path.read_text(encoding="utf-8")
     for title in (
         "rdf O-H intermolecular against its reference", "density against its reference",
+        "dipole against its reference",
         "mean squared displacement", "velocity autocorrelation", "vibrational spectrum",
     ):  # fmt: skip
         assert f"<h3>{title}</h3>" in report
