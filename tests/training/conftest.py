@@ -224,7 +224,7 @@ def without_wall_time() -> Callable[[Any], Any]:
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: strip(v) for k, v in value.items() if k != "wall_s"}
+            return {k: strip(v) for k, v in value.items() if k not in ("wall_s", "cpu_s")}
         return [strip(v) for v in value] if isinstance(value, list | tuple) else value
 
     return strip

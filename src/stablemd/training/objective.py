@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from stablemd.training.label_loss import anchor_loss, cycling_batches, label_los
 from stablemd.training.observable_gradient import Target, observable_gradient
 from stablemd.training.stable_settings import StableSettings
 from stablemd.training.step_record import StepRecord
+from stablemd.training.stopwatch import Stopwatch
 
 SHRINK_FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """Shares of a proposed step that are tried until the limits allow one."""
@@ -86,8 +86,8 @@ class StableObjective:
         self.rate_scale = 1.0
         self._restoring = False
         self._table_check = train.positions[:N_TABLE_CHECK].to(potential.device)
-        self.estimator_s = 0.0
-        """Wall time of the estimator so far: observables, energies (also those that a step's
+        self.estimator_watch = Stopwatch()
+        """Times the estimator: observables, energies (also those that a step's
         limit and the next step need), backward pass."""
         self.steps_done = 0
         centre_energies(potential, system, train)
@@ -134,22 +134,21 @@ class StableObjective:
             origin: the replica that each replica is a copy of, (R,); copies of one
                 are not independent, and count as one in error bars.
         """
-        begin = time.perf_counter()
-        positions = recorded.positions.to(self._potential.device)
-        cells = None if recorded.cells is None else recorded.cells.to(positions)
-        energies = recorded.energies.to(positions.device)
-        values = self._target.values(positions, cells)
-        frames = SampledFrames(
-            positions=positions,
-            reference_energies=energies,
-            values=values,
-            replica=recorded.replica.to(positions.device),
-            cells=cells,
-            group=None if origin is None else origin[recorded.replica].to(positions.device),
-        )
-        epoch = EpochFrames(frames, energies, covered=self._target.covers(values))
-        keep = frames.finite_mask()
-        self.estimator_s += time.perf_counter() - begin
+        with self.estimator_watch:
+            positions = recorded.positions.to(self._potential.device)
+            cells = None if recorded.cells is None else recorded.cells.to(positions)
+            energies = recorded.energies.to(positions.device)
+            values = self._target.values(positions, cells)
+            frames = SampledFrames(
+                positions=positions,
+                reference_energies=energies,
+                values=values,
+                replica=recorded.replica.to(positions.device),
+                cells=cells,
+                group=None if origin is None else origin[recorded.replica].to(positions.device),
+            )
+            epoch = EpochFrames(frames, energies, covered=self._target.covers(values))
+            keep = frames.finite_mask()
         return epoch if bool(keep.all()) else epoch.select(keep, int((~keep).sum()))
 
     def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
@@ -164,22 +163,21 @@ class StableObjective:
         if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
             return None
         first = epoch.n_steps == 0
-        begin = time.perf_counter()
-        self.optimizer.zero_grad(set_to_none=True)
-        result = observable_gradient(
-            self._potential,
-            self._system,
-            epoch,
-            self._target,
-            beta=self._beta,
-            chunk_size=settings.chunk_size,
-            max_backward=settings.max_backward_frames,
-            seed=self.steps_done,
-            noise_groups=NOISE_GROUPS if assess else 0,
-            error_bars=first,
-        )
-        g_obs = take_gradient(self._parameters)
-        self.estimator_s += time.perf_counter() - begin
+        with self.estimator_watch:
+            self.optimizer.zero_grad(set_to_none=True)
+            result = observable_gradient(
+                self._potential,
+                self._system,
+                epoch,
+                self._target,
+                beta=self._beta,
+                chunk_size=settings.chunk_size,
+                max_backward=settings.max_backward_frames,
+                seed=self.steps_done,
+                noise_groups=NOISE_GROUPS if assess else 0,
+                error_bars=first,
+            )
+            g_obs = take_gradient(self._parameters)
         label_value, g_label = self._label_gradient()
         anchor_value, g_anchor = self._anchor_gradient()
         g_step = g_obs
@@ -291,9 +289,8 @@ class StableObjective:
             # A model that is over its budget already may only come closer to it.
             if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
                 continue
-            begin = time.perf_counter()
-            energies = threaded_energies(form, epoch.frames.positions, epoch.frames.cells)
-            self.estimator_s += time.perf_counter() - begin
+            with self.estimator_watch:
+                energies = threaded_energies(form, epoch.frames.positions, epoch.frames.cells)
             n_eff = epoch.n_eff_share(energies, self._beta)
             if not n_eff >= share_before - self._settings.max_n_eff_loss:
                 continue

@@ -22,6 +22,7 @@ from stablemd.training.observable_gradient import make_target
 from stablemd.training.plateau import Plateau
 from stablemd.training.reference_structures import reference_structures
 from stablemd.training.stable_settings import StableSettings
+from stablemd.training.stopwatch import Stopwatch, times_by_part
 
 logger = logging.getLogger(__name__)
 
@@ -263,51 +264,42 @@ class StableRun:
     def _learning_epoch(self) -> dict[str, Any]:
         """Sample once from the stored states near the failures, and take optimizer steps."""
         s = self._settings
-        begin = time.perf_counter()
         assert self._learning_start is not None
-        form = self._objective.sampling_form()
-        energies, forces = form(self._learning_start.positions, self._learning_start.cells)
-        start = replace(self._learning_start, step=self._md_step, energies=energies, forces=forces)
-        result = simulate(
-            form,
-            start,
-            self._integrator,
-            self._detectors,
-            self._system,
-            n_steps=s.learning_steps,
-            seed=s.seed,
-            check_every=s.dynamics.check_every,
-            record_every=s.record_every,
-            on_progress=self._progress(
-                f"cycle {self._cycle}, epoch {self._epoch + 1}: sampling",
-                0.0,
-                1.0 / s.learning_steps,
-            ),
-        )
+        text = f"cycle {self._cycle}, epoch {self._epoch + 1}: sampling"
+        sample, learn = Stopwatch(), Stopwatch()
+        estimator = self._objective.estimator_watch = Stopwatch()
+        with sample:
+            form = self._objective.sampling_form()
+            energies, forces = form(self._learning_start.positions, self._learning_start.cells)
+            start = replace(
+                self._learning_start, step=self._md_step, energies=energies, forces=forces
+            )
+            result = simulate(
+                form,
+                start,
+                self._integrator,
+                self._detectors,
+                self._system,
+                n_steps=s.learning_steps,
+                seed=s.seed,
+                check_every=s.dynamics.check_every,
+                record_every=s.record_every,
+                on_progress=self._progress(text, 0.0, 1.0 / s.learning_steps),
+            )
         self._md_step = result.state.step
-        sampled = time.perf_counter()
         failed_fraction = result.n_failed / start.n_replicas
-        estimator_before = self._objective.estimator_s
         self._epoch += 1
         reason = self._learning_stop(failed_fraction)
         steps: list[dict[str, Any]] = []
         if reason is None:
-            epoch = self._objective.epoch_frames(result.frames, self._origin)
-            for k in range(s.steps_per_epoch):
-                assess = k == 0 and self._epoch % ASSESS_EVERY == 1
-                step = self._objective.step(epoch, assess=assess)
-                if step is None:
-                    break
-                steps.append(step.to_json())
-                for warning in step.warnings:
-                    logger.warning("cycle %d, epoch %d: %s", self._cycle, self._epoch, warning)
+            with learn:
+                steps = self._optimizer_steps(result.frames)
         if reason is None and self._epoch >= s.max_learning_epochs:
             reason = f"max_learning_epochs = {s.max_learning_epochs} used up"
         if reason is not None:
             self._phase = "simulate"
-        end = time.perf_counter()
-        self._wall_s["sample"] += sampled - begin
-        self._wall_s["learn"] += end - sampled
+        self._wall_s["sample"] += sample.wall_s
+        self._wall_s["learn"] += learn.wall_s
         errors = self._objective.errors
         return {
             "phase": "learn",
@@ -322,12 +314,22 @@ class StableRun:
             "budget_used": self._objective.budget.usage(errors),
             "n_force_evaluations": result.n_force_evaluations,
             "optimizer_steps": self._steps,
-            "wall_s": {
-                "sample": sampled - begin,
-                "learn": end - sampled,
-                "estimator": self._objective.estimator_s - estimator_before,
-            },
+            **times_by_part(sample=sample, learn=learn, estimator=estimator),
         }
+
+    def _optimizer_steps(self, recorded: RecordedFrames) -> list[dict[str, Any]]:
+        """The steps on the frames of one epoch, until these can carry no further one."""
+        steps = []
+        epoch = self._objective.epoch_frames(recorded, self._origin)
+        for k in range(self._settings.steps_per_epoch):
+            assess = k == 0 and self._epoch % ASSESS_EVERY == 1
+            step = self._objective.step(epoch, assess=assess)
+            if step is None:
+                break
+            steps.append(step.to_json())
+            for warning in step.warnings:
+                logger.warning("cycle %d, epoch %d: %s", self._cycle, self._epoch, warning)
+        return steps
 
     def _learning_stop(self, failed_fraction: float) -> str | None:
         """Which rule ends the learning phase before a further step, if any."""
