@@ -113,6 +113,13 @@ def test_another_step_or_shape_is_other_work(state) -> None:
     shape = state.positions.shape
     steps = TensorSteps(Wells().fill, shape, torch.device("cpu"), split(0.5, 300.0))
     assert steps.fits(shape, split(0.5, 600.0)), "temperature and masses are buffers"
+    noise = torch.ones(1, *shape, dtype=torch.float64)
+    kicked = []
+    for temperature_k in (300.0, 1200.0):
+        x, p, f = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+        steps.advance(x, p, f, split(0.5, temperature_k), 1, noise)
+        kicked.append(x)
+    torch.testing.assert_close(kicked[1], 2.0 * kicked[0], rtol=1e-12, atol=0)
     assert not steps.fits(shape, split(1.0, 300.0))
     assert not steps.fits(torch.Size((1, *shape[1:])), split(0.5, 300.0))
 

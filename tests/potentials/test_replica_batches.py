@@ -111,3 +111,13 @@ def test_the_eager_form_is_evaluated_in_batches(ethanol, ethanol_positions, monk
 
 def test_free_memory_is_known_here() -> None:
     assert 2**20 < available_bytes(torch.device("cpu")) < 2**60
+
+
+def test_memory_that_pytorch_keeps_is_free_for_the_next_batch(monkeypatch) -> None:
+    for name, value in (
+        ("mem_get_info", (100, 1000)),
+        ("memory_reserved", 50),
+        ("memory_allocated", 20),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert available_bytes(torch.device("cuda")) == 130

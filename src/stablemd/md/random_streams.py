@@ -179,7 +179,9 @@ class NormalBlocks:
         end_step: one past the last step that will be asked for.
         stream: what the numbers are for.
         block_numbers: upper bound of the numbers held at once (at least one
-            step is held).  It has no influence on the numbers.
+            step is held); by default 2 MiB on a CPU and 32 MiB elsewhere, where
+            starting the operations of a draw costs more than the numbers.  It has
+            no influence on the numbers.
     """
 
     def __init__(
@@ -190,14 +192,15 @@ class NormalBlocks:
         first_step: int,
         end_step: int,
         stream: Stream = Stream.NOISE,
-        block_numbers: int = 1 << 18,
+        block_numbers: int | None = None,
     ) -> None:
         self._seed = seed
         self._replica_ids = replica_ids
         self._shape = shape
         self._n_elements = int(torch.Size(shape).numel())
         self._stream = stream
-        self._block_numbers = block_numbers
+        on_cpu = replica_ids.device.type == "cpu"
+        self._block_numbers = block_numbers or (1 << 18 if on_cpu else 1 << 22)
         self._first = first_step
         self._end = end_step
         self._block: Tensor | None = None

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 
 @triton.jit
@@ -230,6 +232,7 @@ def shifted_softplus(x, slope, n, BLOCK: tl.constexpr):  # pragma: no cover - co
     tl.store(slope + at, tl.where(v < 0.0, u * inverse, inverse), mask=there)
 
 
-def launch(kernel: Any, n_programs: int, *arguments: Any, **constants: Any) -> None:
-    """Start ``n_programs`` programs of a kernel."""
-    kernel[(n_programs,)](*arguments, **constants)
+def launch(kernel: Any, n_programs: int, first: Tensor, *others: Any, **constants: Any) -> None:
+    """Start ``n_programs`` programs of a kernel, on the device of its first argument."""
+    with torch.cuda.device_of(first):
+        kernel[(n_programs,)](first, *others, **constants)

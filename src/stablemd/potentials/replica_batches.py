@@ -146,9 +146,10 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def available_bytes(device: torch.device) -> int:
-    """Memory of a device that is free, or is said to be."""
+    """Memory of a device that is free, or is said to be; with what PyTorch keeps for later."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     found = [_meminfo(), _control_group()]
     return min((f for f in found if f is not None), default=1 << 62)
 

@@ -5,7 +5,6 @@ This module needs triton and is imported where the form is built only.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -112,9 +111,8 @@ class TritonSchNetSampling(SamplingForm):
             self._resize(min(n, Workspace.capacity(self._model)))
         n_blocks = max(1, -(-n // self._network.work.n_replicas))
         size = max(1, -(-n // n_blocks))
-        with _current(positions.device):
-            for begin in range(0, n, size):
-                yield slice(begin, min(begin + size, n))
+        for begin in range(0, n, size):
+            yield slice(begin, min(begin + size, n))
 
     def _evaluation(self, shape: torch.Size) -> _Evaluation:
         if shape not in self._evaluations:
@@ -155,8 +153,3 @@ class _Evaluation:
 
     def _evaluate(self) -> None:
         self._network.evaluate(self._positions, self._energies, self._forces)
-
-
-def _current(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Kernels start on the current GPU, which may be another one than that of the tensors."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

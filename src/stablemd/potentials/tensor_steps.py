@@ -39,6 +39,7 @@ class TensorSteps:
         self._energies = zeros(shape[0])
         self._positions, self._momenta, self._forces = (zeros(*shape) for _ in range(3))
         self._drift, self._noise_scale, self._noise = (zeros(*shape) for _ in range(3))
+        self._loaded: SplitStep | None = None
         self._recorded = record(self._step, device)
 
     def fits(self, shape: torch.Size, step: SplitStep) -> bool:
@@ -60,9 +61,8 @@ class TensorSteps:
         theirs = (positions, momenta, forces)
         for buffer, given in zip(mine, theirs, strict=True):
             buffer.copy_(given)
-        self._drift.copy_(torch.from_numpy(step.drift)[:, None])
-        if step.noise_scale is not None:
-            self._noise_scale.copy_(torch.from_numpy(step.noise_scale)[:, None])
+        if step is not self._loaded:  # a run makes all its steps with one object
+            self._load(step)
         make_step = self._recorded or self._step
         for k in range(n_steps):
             if noise is not None:
@@ -71,6 +71,12 @@ class TensorSteps:
         for buffer, given in zip(mine, theirs, strict=True):
             given.copy_(buffer)
         return self._energies.clone()
+
+    def _load(self, step: SplitStep) -> None:
+        self._drift.copy_(torch.from_numpy(step.drift)[:, None])
+        if step.noise_scale is not None:
+            self._noise_scale.copy_(torch.from_numpy(step.noise_scale)[:, None])
+        self._loaded = step
 
     def _step(self) -> None:
         x, p, f = self._positions, self._momenta, self._forces
