@@ -37,7 +37,8 @@ def growth_figure(panels: dict[str, dict[int, float]]) -> bytes:
         panels: what grows -> size -> CPU time per step in ms.
     """
     with style():
-        figure = new_figure(WIDTH, 0.5 * WIDTH)
+        figure = new_figure(WIDTH, 0.55 * WIDTH)
+        figure.set_layout_engine("constrained")
         for place, (name, times) in enumerate(panels.items()):
             axes: Any = figure.add_subplot(1, len(panels), place + 1)
             sizes = sorted(times)
@@ -45,7 +46,12 @@ def growth_figure(panels: dict[str, dict[int, float]]) -> bytes:
             first, last = sizes[0], sizes[-1]
             ideal = [times[first], times[first] * last / first]
             axes.plot([first, last], ideal, linestyle="--", label="linear")
-            axes.set(xscale="log", yscale="log", xlabel=name, ylabel="CPU time per step, ms")
+            axes.set(
+                xscale="log",
+                yscale="log",
+                xlabel=name,
+                ylabel="" if place else "CPU time per step, ms",
+            )
             axes.set_xticks(sizes, [str(n) for n in sizes])
             axes.minorticks_off()
             axes.legend(fontsize=7)

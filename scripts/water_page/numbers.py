@@ -20,7 +20,7 @@ class Run:
 
     Attributes:
         numbers: as ``case_study.numbers.gather`` has them.
-        curves: the first observable of its evaluation.
+        curves: the oxygens' radial distribution function.
         stable_times: by role.
     """
 
@@ -49,7 +49,7 @@ def read(path: Path, config: Path) -> Run:
         out=f"runs/{config.stem}",
     )
     numbers = gather(run, report, title=config.stem, commands=lines)
-    (curves,) = report.observables
+    curves = next(c for c in report.observables if c.name == "rdf_O-O")
     return Run(numbers, curves, report.stable_times)
 
 

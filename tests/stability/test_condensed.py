@@ -41,6 +41,30 @@ def test_molecules_that_meet_across_the_boundary_fail_and_are_named() -> None:
     assert sentence == "atoms O0-H4 of different molecules are 1.00 Å apart (limit 1.20 Å)"
 
 
+@pytest.mark.parametrize("pbc", [True, [True, False, True], False])
+def test_the_compiled_search_finds_what_tensors_find(pbc) -> None:
+    """Two routes to the same pair, for cells that are skewed and partly periodic."""
+    example = box()
+    assert example.cells is not None
+    system = System.create(
+        example.system.numbers,
+        cell=example.system.cell.numpy() if pbc else None,
+        pbc=pbc,
+        molecule_ids=example.system.molecule_ids,
+    )
+    detector = IntermolecularDistance(system, min_distance=1e-3)
+    x = example.positions + 0.4 * torch.randn(
+        example.positions.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+    )
+    cells = frame_cells(system, x, example.cells if pbc else None)
+    distances, places = detector._shortest_on_cpu(x, cells)
+    expected, expected_places = detector._shortest_in_pieces(x, cells)
+    torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(places, expected_places) and len(places.unique()) > 3
+    x[2, 1, 0] = torch.nan
+    assert detector._shortest_on_cpu(x, cells)[0].isnan().nonzero().flatten().tolist() == [2]
+
+
 def test_pairs_within_a_molecule_never_count() -> None:
     example = box()
     x = example.positions.clone()

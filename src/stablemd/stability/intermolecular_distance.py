@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError
 from stablemd.geometry import PairSelection, frame_cells, inscribed_radius
+from stablemd.geometry.lattice import reciprocal_rows
 from stablemd.geometry.pairs import MAX_ELEMENTS
+from stablemd.geometry.shortest_kernel import shortest_squares
 from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.thresholds import ReferenceStructures, Threshold, given, learnt
@@ -93,6 +96,12 @@ class IntermolecularDistance(Detector):
     def _shortest(self, positions: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
         """Shortest distance (R,) in Å and the index of its pair (R,)."""
         boxes = frame_cells(self._system, positions, cells)
+        if positions.device.type == "cpu":
+            return self._shortest_on_cpu(positions.detach(), boxes)
+        return self._shortest_in_pieces(positions, boxes)
+
+    def _shortest_in_pieces(self, positions: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same by tensors over parts of the pairs, on any device."""
         size = max(1, MAX_ELEMENTS // max(1, len(positions)))
         squares, places = [], []
         for start in range(0, len(self._pairs), size):
@@ -108,6 +117,27 @@ class IntermolecularDistance(Detector):
             places.append(place + start)
         smallest, nearest = torch.stack(squares).min(dim=0)
         return smallest.sqrt(), torch.stack(places).gather(0, nearest[None])[0]
+
+    def _shortest_on_cpu(self, positions: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same by a loop that keeps no array over the pairs."""
+        n = len(positions)
+        x = positions.double()
+        metric = torch.eye(3, dtype=torch.float64).expand(n, 3, 3)
+        if boxes is not None:
+            h = boxes.double()
+            x, metric = x @ reciprocal_rows(h).transpose(1, 2), h @ h.transpose(1, 2)
+        squares = torch.empty(n, dtype=torch.float64)
+        places = torch.empty(n, dtype=torch.int64)
+        shortest_squares(
+            x.contiguous().numpy(),
+            metric.contiguous().numpy(),
+            np.array(self._periodic),
+            self._pairs.first.numpy(),
+            self._pairs.second.numpy(),
+            squares.numpy(),
+            places.numpy(),
+        )
+        return squares.sqrt().to(positions.dtype), places
 
     def describe(self, where: int, value: float) -> str:
         if where < 0:

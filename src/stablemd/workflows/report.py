@@ -13,6 +13,7 @@ from stablemd.evaluation.evaluate import Evaluation
 from stablemd.evaluation.figures import ObservableCurves
 from stablemd.evaluation.movie import Movie
 from stablemd.evaluation.report import ReportInput, write_report
+from stablemd.md.settings import DynamicsSettings
 from stablemd.rundir import RunDirectory
 from stablemd.stages import TRAIN
 from stablemd.workflows.experiment import Experiment
@@ -86,11 +87,19 @@ def report_input(
         wall_s=wall_s,
         description=(
             f"{config.evaluation.n_replicas} replicas of up to {config.evaluation.length_ps:g} ps "
-            f"at {dynamics.temperature_k:g} K ({dynamics.integrator}, {dynamics.dt_fs:g} fs); a "
-            f"bond {dynamics.bond_threshold:g} Å from its mean length counts as a failure. Start "
-            "structures, velocities and noise are the same for every model."
+            f"at {dynamics.temperature_k:g} K ({dynamics.integrator}, {dynamics.dt_fs:g} fs); "
+            f"{_failure(dynamics)}. Start structures, velocities and noise are the same for every "
+            "model."
         ),
     )
+
+
+def _failure(dynamics: DynamicsSettings) -> str:
+    """What counts as a failure, in words; the limits stand in metrics.json."""
+    if dynamics.detectors is None:
+        return f"a bond {dynamics.bond_threshold:g} Å from its mean length counts as a failure"
+    names = ", ".join(choice.name.replace("_", " ") for choice in dynamics.detectors)
+    return f"failures are found by {names or 'numbers that are not finite'}"
 
 
 def _curves(evaluations: Mapping[str, Evaluation]) -> list[ObservableCurves]:
