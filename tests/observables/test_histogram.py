@@ -25,6 +25,7 @@ def test_the_compiled_counts_equal_those_with_a_gradient(ends, width: int) -> No
     assert with_gradient.requires_grad and not compiled.requires_grad
     torch.testing.assert_close(compiled, with_gradient.detach(), rtol=0, atol=1e-12)
     assert float(compiled.sum()) > 1000.0
+    torch.testing.assert_close(histogram.counts(values, scale=0.5), 0.5 * compiled)
 
 
 def test_without_rows_or_values_nothing_is_counted() -> None:

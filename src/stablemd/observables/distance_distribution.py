@@ -10,6 +10,8 @@ from stablemd.observables.base import Observable
 from stablemd.observables.histogram import Histogram
 from stablemd.system import System
 
+CHUNK_PAIRS = 1_000_000
+
 
 class DistanceDistribution(Observable):
     """The density h(r) of the N(N-1)/2 interatomic distances of a frame, in 1/Å.
@@ -41,7 +43,7 @@ class DistanceDistribution(Observable):
         r_max: float = 10.0,
         n_bins: int = 500,
         bandwidth: float | None = None,
-        chunk_size: int = 256,
+        chunk_size: int | None = None,
     ) -> None:
         """Set up the bins.
 
@@ -51,7 +53,8 @@ class DistanceDistribution(Observable):
             n_bins: number of bins between 0 and ``r_max``.
             bandwidth: width of the kernel in Å, a whole multiple of the bin
                 width; one bin width by default.
-            chunk_size: frames worked on at a time, which bounds the memory.
+            chunk_size: frames worked on at a time, which bounds the memory; by default as
+                many as have a million pairs of atoms.
 
         Raises:
             ConfigError: a number is out of range.
@@ -67,6 +70,8 @@ class DistanceDistribution(Observable):
                 f"h(r) counts every pair of an isolated molecule, but {system.formula} is "
                 "periodic; give a system with pbc = False"
             )
+        if chunk_size is None:
+            chunk_size = max(1, CHUNK_PAIRS // (n_atoms * (n_atoms - 1) // 2))
         if n_bins < 3 or chunk_size < 1 or not 0.0 < r_max < float("inf"):
             raise ConfigError(
                 "h(r) needs r_max > 0 Å, n_bins >= 3 and chunk_size >= 1; "
@@ -106,7 +111,8 @@ class DistanceDistribution(Observable):
         if positions.shape[0] == 0:
             return positions.new_zeros((0, self.n_bins), dtype=torch.float64)
         chunks = torch.split(positions, self.chunk_size)
-        return torch.cat([self._density(self._distances(chunk)) for chunk in chunks])
+        parts = [self._density(self._distances(chunk)) for chunk in chunks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def mean_absolute_error(self, mean: Tensor, reference: Tensor) -> Tensor:
         """The integral of |<h>(r) - <h>_ref(r)| over r (dimensionless, between 0 and 2).
@@ -125,7 +131,7 @@ class DistanceDistribution(Observable):
 
     def _density(self, distances: Tensor) -> Tensor:
         finite = torch.isfinite(distances).all(dim=1, keepdim=True)
-        h = self._histogram.counts(distances) / (distances.shape[1] * self.bin_width)
+        h = self._histogram.counts(distances, scale=1.0 / (distances.shape[1] * self.bin_width))
         return h if bool(finite.all()) else torch.where(finite, h, float("nan"))
 
 

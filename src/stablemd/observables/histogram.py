@@ -90,23 +90,23 @@ class Histogram:
         """Variance that the kernel and the bin add to a value's place."""
         return self.bin_width**2 / 12.0 if self.kernel == "box" else 0.25 * self.bandwidth**2
 
-    def counts(self, values: Tensor) -> Tensor:
-        """Values (n, P) counted in the bins of their row, (n, n_bins); each counts one in all.
+    def counts(self, values: Tensor, scale: float = 1.0) -> Tensor:
+        """Values (n, P) counted in the bins of their row, (n, n_bins), each as ``scale`` in all.
 
         A value that is not finite counts nowhere.
         """
         if self.kernel == "box":
-            return self._box_counts(values.detach())
+            return scale * self._box_counts(values.detach())
         if values.device.type == "cpu" and not (torch.is_grad_enabled() and values.requires_grad):
-            return self._compiled_counts(values)
-        return self._spline_counts(values)
+            return self._compiled_counts(values, scale)
+        return scale * self._spline_counts(values)
 
-    def _compiled_counts(self, values: Tensor) -> Tensor:
+    def _compiled_counts(self, values: Tensor, scale: float) -> Tensor:
         out = torch.zeros(len(values), self.n_bins, dtype=torch.float64)
         low, high = (ENDS[end] for end in self._ends)
         contiguous = values.detach().to(torch.float64).contiguous()
         spline_counts(
-            contiguous.numpy(), self.lower, self.bin_width, self._m, low, high, out.numpy()
+            contiguous.numpy(), self.lower, self.bin_width, self._m, low, high, scale, out.numpy()
         )
         return out.to(values.dtype)
 

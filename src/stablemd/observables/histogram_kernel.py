@@ -12,7 +12,14 @@ OPEN, REFLECT, PERIODIC = 0, 1, 2
 
 @numba.njit(cache=True, nogil=True)
 def spline_counts(
-    values: Any, lower: float, bin_width: float, m: int, low: int, high: int, out: Any
+    values: Any,
+    lower: float,
+    bin_width: float,
+    m: int,
+    low: int,
+    high: int,
+    scale: float,
+    out: Any,
 ) -> None:  # pragma: no cover - compiled
     """Add every value of a row to the 3 m bins of the row that its kernel covers.
 
@@ -23,10 +30,12 @@ def spline_counts(
         m: bandwidth in bins.
         low: OPEN, REFLECT or PERIODIC at the lower end.
         high: the same at the upper end.
+        scale: what a value counts in all.
         out: (n, n_bins) float64, zero before.
     """
     n_bins = out.shape[1]
     reach = 1.5 * m
+    weight = scale / m
     for row in range(values.shape[0]):
         for p in range(values.shape[1]):
             t = (values[row, p] - lower) / bin_width - 0.5
@@ -46,4 +55,4 @@ def spline_counts(
                     if high == OPEN:
                         continue
                     place = place - n_bins if high == PERIODIC else 2 * n_bins - 1 - place
-                out[row, place] += (0.5 * outer * outer - 1.5 * inner * inner) / m
+                out[row, place] += weight * (0.5 * outer * outer - 1.5 * inner * inner)
