@@ -39,7 +39,7 @@ TORCH_GEOMETRIC = "torch_geometric, plain loop"
 ASE = "ASE, one replica at a time"
 TORCH_SIM = "torch-sim, model by autograd"
 EAGER = "stablemd, model by autograd"
-EAGER_NETWORKS = "stablemd, the same with filter networks for every pair"
+EAGER_TABLES = "stablemd, the same with filters from tables"
 WHOLE = "stablemd, whole step"
 BARE = "stablemd, sampling form alone"
 
@@ -115,18 +115,19 @@ class Aspirin:
         return Contender(BARE, run, self._units(n_steps))
 
     def eager(self, n_steps: int) -> Contender:
-        """The step loop with the model differentiated by autograd."""
-        form = EagerSampling(self.potential, self.system)
-        self._require_agreement(EAGER, form(self.positions)[1])
-        return Contender(EAGER, self.simulate(form, n_steps), self._units(n_steps))
+        """The step loop with the model by autograd, a filter network's pass for every pair."""
+        exact = copy.deepcopy(self.potential)
+        exact.tabulate_filters = False
+        return self._eager(EAGER, exact, n_steps)
 
-    def eager_networks(self, n_steps: int) -> Contender:
-        """The step loop with the model by autograd as it is commonly written, without tables."""
-        plain = copy.deepcopy(self.potential)
-        plain.tabulate_filters = False
-        form = EagerSampling(plain, self.system)
-        self._require_agreement(EAGER_NETWORKS, form(self.positions)[1])
-        return Contender(EAGER_NETWORKS, self.simulate(form, n_steps), self._units(n_steps))
+    def eager_tables(self, n_steps: int) -> Contender:
+        """The step loop with the model by autograd as it comes, with tables of its filters."""
+        return self._eager(EAGER_TABLES, self.potential, n_steps)
+
+    def _eager(self, name: str, potential: SchNet, n_steps: int) -> Contender:
+        form = EagerSampling(potential, self.system)
+        self._require_agreement(name, form(self.positions)[1])
+        return Contender(name, self.simulate(form, n_steps), self._units(n_steps))
 
     def torch_geometric(self, n_steps: int) -> Contender:
         """torch_geometric's SchNet in a plain loop."""

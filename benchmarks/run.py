@@ -84,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _table(section: Section, settings: Settings, timings: Sequence[Timing]) -> Table:
     table = Table(title=f"{section.title}, {settings.n_replicas} replicas", title_justify="left")
-    table.add_column("", no_wrap=True)
+    table.add_column("")
     for title in ("CPU ms", "least", "largest", "wall ms", "times less CPU"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", min_width=7)
     for t in timings:
         times = (t.cpu_ms, t.cpu_ms_min, t.cpu_ms_max, t.wall_ms)
         table.add_row(t.name, *(f"{v:.3f}" for v in times), f"{t.ratio:.1f}")
