@@ -19,7 +19,7 @@ from benchmarks.ase_md import AseMD
 from benchmarks.aspirin import aspirin_replicas
 from benchmarks.ceiling import count
 from benchmarks.contenders import BARE, EAGER, TORCH_GEOMETRIC, WHOLE, Aspirin
-from benchmarks.measure import Contender, compare
+from benchmarks.measure import Contender, Timing, compare
 from benchmarks.results import merge
 from benchmarks.run import main
 from benchmarks.schnet_md import build
@@ -207,6 +207,33 @@ def test_bytes_on_a_device_are_those_of_the_operations() -> None:
     own_kernels = 4 * n * (2 * w + 3 * f + 3 * w)  # convolution, activation, convolution's backward
     more = cuda.count_bytes(n, 0.0, f, w, 3) - cuda.count_bytes(n, 0.0, f, w, 2)
     assert more == moved + own_kernels
+
+
+def test_fractions_on_a_device_follow_from_wall_times(monkeypatch) -> None:
+    """Energies and forces that move their bytes as fast as a copy does reach the ceiling."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    system, positions = aspirin_replicas(128)
+    needed = cuda.count_bytes(system.n_atoms, cuda.mean_pairs(positions, CUTOFF))
+    gb_per_s = 2000.0
+    bare = 1e3 * needed / (gb_per_s * 1e9)
+
+    def timing(name: str, wall_ms: float) -> Timing:
+        return Timing(name, 0.0, 0.0, 0.0, wall_ms, 1.0, (0.0,))
+
+    timings = [timing(cuda.COPY, 1e3 / gb_per_s)]
+    for n in cuda.REPLICAS:
+        times = {cuda.BARE: bare, cuda.GRAPHS: 1.1 * bare, cuda.KERNELS: 3.3 * bare}
+        times[cuda.EAGER] = 11.0 * bare
+        timings += [timing(f"{name}, {n}", ms) for name, ms in times.items()]
+    derived = cuda.derive(Settings(), timings)
+    assert derived["memory_gb_per_s"] == pytest.approx(gb_per_s)
+    assert set(derived["replicas"]) == {str(n) for n in cuda.REPLICAS}
+    for found in derived["replicas"].values():
+        assert found["fraction_of_bandwidth"] == pytest.approx(1.0)
+        assert found["speedup_by_graphs"] == pytest.approx(3.0)
+        assert found["speedup_vs_eager"] == pytest.approx(10.0)
+        assert found["overhead_fraction"] == pytest.approx(0.1)
+    assert "| 8192 |" in cuda.describe(derived)
 
 
 def test_time_torch_geometric_is_a_time_per_replica_step() -> None:
