@@ -23,6 +23,9 @@ N_FRAMES = 400
 LAG_PS = (2.0, 10.0)
 """Lags between which the reference's diffusion coefficient is the slope."""
 
+EARLY_PS = (0.5, 1.5)
+"""Lags that short simulations have, where the slope is not that of diffusion yet."""
+
 
 def check_reference(data: Path) -> dict[str, Any]:
     """RDFs and D of the frames by stablemd's observables, and what the reference says.
@@ -51,9 +54,13 @@ def check_reference(data: Path) -> dict[str, Any]:
             "within_two_errors": float((deviation.abs() < 2.0).double().mean()),
             "median_deviation_in_errors": float(deviation.abs().median()),
         }
+    lags, msd = target["msd_t_ps"], target["msd_O"]
+    inside = (lags >= EARLY_PS[0] - 1e-9) & (lags <= EARLY_PS[1] + 1e-9)
     return {
         "n_frames": N_FRAMES,
         "rdf": rdfs,
+        "early_ps": list(EARLY_PS),
+        "early_slope": float(np.polyfit(lags[inside], msd[inside], 1)[0]) / 6.0,
         "diffusion": _diffusion(system, frames, place, float(target["D_A2_per_ps"])),
     }
 
