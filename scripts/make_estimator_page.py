@@ -2,6 +2,7 @@
 
 python -m scripts.make_estimator_page                  (some minutes on one core)
 python -m scripts.make_estimator_page --only path      (the others stay as they are)
+python -m scripts.make_estimator_page --only reuse     (reads what scripts.reuse_study left)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from scripts.estimators import path_study, size_study, variance_study
+from scripts.estimators import path_study, reuse_results, size_study, variance_study
 from stablemd.evaluation.figure_style import to_png
 from stablemd.strict_json import write_json
 from stablemd.versions import collect_versions
@@ -24,13 +25,20 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "estimators.md"
 
 
-STUDIES = {"size": size_study, "path": path_study, "variance": variance_study}
+STUDIES = {
+    "size": size_study,
+    "path": path_study,
+    "variance": variance_study,
+    "reuse": reuse_results,
+}
+LONG = ("reuse",)
+"""Only when asked for."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=STUDIES, help="default: all")
-    chosen = parser.parse_args().only or list(STUDIES)
+    parser.add_argument("--only", action="append", choices=STUDIES, help="default: all but reuse")
+    chosen = parser.parse_args().only or [name for name in STUDIES if name not in LONG]
     torch.set_num_threads(1)
     versions = collect_versions()
     numbers = PAGE.with_suffix(".json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -18,6 +19,7 @@ from stablemd.estimators import (
     potential_energies,
 )
 from stablemd.evaluation.figure_style import WIDTH, new_figure, style
+from stablemd.system import System
 
 BETA = 20.0
 N_FRAMES = 256
@@ -32,12 +34,16 @@ def measure() -> list[dict[str, float | str]]:
     rows: list[dict[str, float | str]] = []
     for n_atoms in SIZES:
         chain = Chain(n_atoms)
-        bonds = make_neighbourhoods("bond", chain.system())
+        system = chain.system()
+        bonds = make_neighbourhoods("bond", system)
         found: dict[str, list[Tensor]] = {form: [] for form in FORMS}
         for seed in range(REPEATS):
             positions = chain.sample(N_FRAMES, BETA, seed=seed)
+            energies = potential_energies(chain, system, positions, chunk_size=N_FRAMES)
+            values = bonds_of(positions).square()
+            frames = SampledFrames(positions, energies, values, torch.arange(N_FRAMES) % 16)
             for form in FORMS:
-                found[form].append(_gradient(chain, positions, bonds, form))
+                found[form].append(_gradient(chain, system, frames, bonds, form))
         for form in FORMS:
             exact = _exact(chain, form)
             rows.append({"n_atoms": n_atoms, "form": form} | _summary(found[form], exact))
@@ -77,34 +83,21 @@ def _exact(chain: Chain, form: str) -> Tensor:
     return torch.stack(torch.autograd.grad(loss, list(chain.parameters())))
 
 
-def _gradient(chain: Chain, positions: Tensor, bonds: NeighbourhoodRule, form: str) -> Tensor:
-    system = chain.system()
-    energies = potential_energies(chain, system, positions, chunk_size=N_FRAMES)
-    values = bonds_of(positions).square()
-    replica = torch.arange(len(positions)) % 16
+def _gradient(
+    chain: Chain, system: System, frames: SampledFrames, bonds: NeighbourhoodRule, form: str
+) -> Tensor:
+    def loss(mean: Tensor) -> Tensor:
+        return _loss(chain, mean, form)
+
+    common = dict(beta=BETA, energies=frames.reference_energies, noise_groups=0)
     chain.zero_grad()
     if form == "global":
-        frames = SampledFrames(positions, energies, values.mean(dim=1, keepdim=True), replica)
-        boltzmann_gradient(
-            chain,
-            system,
-            frames,
-            lambda mean: _loss(chain, mean, form),
-            beta=BETA,
-            energies=energies,
-            noise_groups=0,
-        )
+        average = replace(frames, values=frames.values.mean(dim=1, keepdim=True))
+        boltzmann_gradient(chain, system, average, loss, **common)
     else:
+        exact = form != "local"
         localized_gradient(
-            chain,
-            system,
-            SampledFrames(positions, energies, values, replica),
-            lambda mean: _loss(chain, mean, form),
-            beta=BETA,
-            neighbourhoods=bonds,
-            cov_exact=form != "local",
-            energies=energies,
-            noise_groups=0,
+            chain, system, frames, loss, neighbourhoods=bonds, cov_exact=exact, **common
         )
     return torch.stack([p.grad for p in chain.parameters()])  # type: ignore[misc]
 

@@ -83,6 +83,13 @@ def _contradictions(config: RunConfig) -> Iterator[str]:
             f"stable.record_every is {stable.record_every}; expected at most "
             f"stable.learning_steps = {stable.learning_steps}, or no frame is recorded"
         )
+    groups = stable.neighbourhood_groups
+    if (groups is not None) != (stable.neighbourhoods == "given"):
+        yield (
+            f"stable.neighbourhood_groups is {'null' if groups is None else 'set'} with "
+            f"stable.neighbourhoods = {stable.neighbourhoods}; expected groups with given, and "
+            "null with the others"
+        )
     length_fs = 1000.0 * evaluation.length_ps
     if evaluation.discard_fs + evaluation.record_every_fs > length_fs:
         yield (

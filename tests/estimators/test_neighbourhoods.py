@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from stablemd.estimators import (
     NEIGHBOURHOODS,
     centred,
     make_neighbourhoods,
+    neighbourhoods,
     stratified_coefficients,
 )
 from stablemd.system import System
@@ -75,6 +78,16 @@ def test_nearest_and_within_are_what_distances_say(waters: System) -> None:
             expected = set(torch.nonzero(distance < 2.5).flatten().tolist())
             found = inside[frame, atom]
             assert set(found[found >= 0].tolist()) == expected
+
+
+@pytest.mark.parametrize(("name", "options"), [("nearest", {"k": 3}), ("within", {"radius": 2.5})])
+def test_frames_in_parts_have_the_same_neighbourhoods(
+    waters: System, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = make_neighbourhoods(name, waters, **options)
+    whole = rule(positions(), None).atoms
+    monkeypatch.setattr(neighbourhoods, "PAIRS_AT_A_TIME", 1)
+    assert torch.equal(rule(positions(), None).atoms, whole)
 
 
 def test_nearest_images_count_where_there_is_a_cell() -> None:

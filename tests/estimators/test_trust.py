@@ -118,7 +118,8 @@ def test_copies_of_one_replica_are_not_independent() -> None:
         _, alone = run(potential, positions, replica)
         _, blind = run(potential, copies, ids)
         _, told = run(potential, copies, ids, group=ids % 8)
-        assert told.gradient_noise == pytest.approx(alone.gradient_noise, rel=1e-2)
+        # Not the same frames estimate <∂U>: 25 and 100 of them, which is 2 % of the noise.
+        assert told.gradient_noise == pytest.approx(alone.gradient_noise, rel=0.06)
         assert told.n_groups == alone.n_groups == 8
         ratios.append((blind.gradient_noise / alone.gradient_noise) ** 2)
     assert sum(ratios) / 12 < 0.6  # a quarter in the long run

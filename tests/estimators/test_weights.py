@@ -6,8 +6,17 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from stablemd.estimators import boltzmann_weights, n_eff_entropy, n_eff_kish
+from stablemd.estimators import (
+    SampledFrames,
+    boltzmann_weights,
+    n_eff_entropy,
+    n_eff_kish,
+    reweighted_mean,
+)
+from stablemd.potentials.base import Potential
+from stablemd.system import System
 
 
 def test_uniform_where_the_energies_are_those_of_the_sampling() -> None:
@@ -55,3 +64,27 @@ def test_kish_of_a_gaussian_shift_is_the_known_exponential() -> None:
     weights = boltzmann_weights(differences, torch.zeros(n), beta)
     assert n_eff_kish(weights) / n == pytest.approx(math.exp(-((beta * s) ** 2)), rel=1e-3)
     assert n_eff_entropy(weights) / n == pytest.approx(math.exp(-((beta * s) ** 2) / 2), rel=1e-3)
+
+
+class Pressed(Potential):
+    """U = p V, of the volume of every frame's own cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = torch.nn.Parameter(torch.tensor(0.02, dtype=torch.float64))
+
+    def energy(self, system: System, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+        assert cells is not None and len(cells) == len(positions)
+        return self.p * torch.linalg.det(cells)
+
+
+def test_frames_are_reweighted_in_their_own_cells() -> None:
+    cells = torch.diag_embed(torch.linspace(3.0, 4.0, 15, dtype=torch.float64).reshape(5, 3))
+    system = System.create(["H"], cell=cells[0], pbc=True)
+    volumes = torch.linalg.det(cells)
+    zero = torch.zeros(5, 1, 3, dtype=torch.float64)
+    frames = SampledFrames(zero, 0.01 * volumes, volumes[:, None], torch.arange(5), cells=cells)
+    found = reweighted_mean(Pressed(), system, frames, beta=20.0, chunk_size=2)
+    expected = torch.softmax(-20.0 * 0.01 * volumes, dim=0)
+    torch.testing.assert_close(found.weights, expected)
+    assert float(found.mean) == pytest.approx(float(expected @ volumes), rel=1e-12)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError, PotentialError
+from stablemd.observables import BondLengths
 from stablemd.observables.settings import (
     BondExcessSettings,
     BondLengthsSettings,
@@ -30,9 +31,13 @@ def waters(n: int) -> tuple[System, Tensor]:
     return system, (places + shape + 0.1 * noise).reshape(6, 3 * n, 3)
 
 
-def test_with_one_neighbourhood_for_all_it_is_the_global_estimator(toy) -> None:
+@pytest.mark.parametrize(
+    "rule",
+    [{"neighbourhoods": "bond"}, {"neighbourhoods": "given", "neighbourhood_groups": [[0, 1]]}],
+)
+def test_with_one_neighbourhood_for_all_it_is_the_global_estimator(toy, rule) -> None:
     model = toy.model(depth=0.5)
-    settings = toy.settings(observables=(EXCESS,), estimator="localized", neighbourhoods="bond")
+    settings = toy.settings(observables=(EXCESS,), estimator="localized", **rule)
     gradients = []
     for chosen in (settings, settings.model_copy(update={"estimator": "boltzmann"})):
         target = make_target(model, toy.system, toy.reference, chosen)
@@ -77,6 +82,41 @@ def test_averages_are_those_over_like_neighbourhoods(rule: str, n_kinds: int, wi
     assert float(target.loss(means)) < 1e-24
     moved = means + torch.tensor([0.0, 0.2], dtype=torch.float64)
     assert float(target.loss(moved)) == pytest.approx(3.0 * 0.2**2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("rule", "options"), [("nearest", {"k": 4}), ("within", {"radius": 2.0})])
+def test_around_atoms_every_atom_has_the_mean_of_its_own_bonds(rule: str, options: dict) -> None:
+    system, frames = waters(3)
+    target = LocalTarget(system, frames, (LENGTHS,), rule, options=options)
+    lengths = BondLengths(system).values(frames).reshape(6, 3, 2)
+    expected = torch.cat([lengths.mean(dim=2, keepdim=True), lengths], dim=2).reshape(6, 9)
+    torch.testing.assert_close(target.values(frames), expected)
+    around = target.neighbourhoods(frames, None)
+    assert around.kind.tolist() == [0, 1, 2] * 3 and around.atoms.shape[:2] == (6, 9)
+    # Averages of the three kinds, two routes: the reference has no loss.
+    assert float(target.loss(expected.reshape(6, 3, 3).mean(dim=(0, 1)))) < 1e-24
+
+
+def test_given_groups_have_the_mean_of_the_bonds_inside() -> None:
+    system, frames = waters(3)
+    groups = {"groups": [[0, 1, 2, 3, 4], [6, 8]]}
+    target = LocalTarget(system, frames, (LENGTHS,), "given", options=groups)
+    lengths = BondLengths(system).values(frames)
+    expected = torch.stack([lengths[:, :3].mean(dim=1), lengths[:, 5]], dim=1)
+    torch.testing.assert_close(target.values(frames), expected)
+    with pytest.raises(ConfigError, match="holds no component"):
+        LocalTarget(system, frames, (LENGTHS,), "given", options={"groups": [[0, 3]]})
+
+
+def test_a_frame_that_is_not_finite_is_so_in_all_its_neighbourhoods() -> None:
+    system, frames = waters(3)
+    target = LocalTarget(system, frames, (LENGTHS,), "nearest", options={"k": 2})
+    broken = frames.clone()
+    broken[2, 4] = torch.nan
+    values = target.values(broken)
+    assert bool(values[2].isnan().all())
+    keep = torch.arange(6) != 2
+    torch.testing.assert_close(values[keep], target.values(frames)[keep])
 
 
 def test_molecules_may_change_places(toy) -> None:

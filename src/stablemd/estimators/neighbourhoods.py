@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,9 @@ class Neighbourhoods:
         return torch.where(index == PAD, n_atoms, index)
 
 
+PAIRS_AT_A_TIME = 2_000_000
+"""Distances that are held at once while neighbourhoods are found."""
+
 NeighbourhoodRule = Callable[[Tensor, Tensor | None], Neighbourhoods]
 """From positions (n, N, 3) and cells (n, 3, 3) or None, in Å, to the frames' neighbourhoods."""
 
@@ -137,8 +140,11 @@ def nearest(system: System, *, k: int) -> NeighbourhoodRule:
     kinds = atom_roles(system)
 
     def rule(positions: Tensor, cells: Tensor | None = None) -> Neighbourhoods:
-        order = _distances(system, positions, cells).argsort(dim=-1)
-        return Neighbourhoods(order[..., : k + 1], kinds)
+        order = [
+            _distances(system, x, boxes).topk(k + 1, largest=False).indices
+            for x, boxes in _frame_chunks(positions, cells)
+        ]
+        return Neighbourhoods(torch.cat(order), kinds)
 
     return rule
 
@@ -154,10 +160,17 @@ def within(system: System, *, radius: float) -> NeighbourhoodRule:
     kinds = atom_roles(system)
 
     def rule(positions: Tensor, cells: Tensor | None = None) -> Neighbourhoods:
-        distances, order = _distances(system, positions, cells).sort(dim=-1)
-        near = distances < radius
-        size = max(1, int(near.sum(dim=-1).max()))
-        return Neighbourhoods(torch.where(near, order, PAD)[..., :size], kinds)
+        found = []
+        for x, boxes in _frame_chunks(positions, cells):
+            distances, order = _distances(system, x, boxes).sort(dim=-1)
+            near = distances < radius
+            size = max(1, int(near.sum(dim=-1).max()))
+            found.append(torch.where(near, order, PAD)[..., :size])
+        size = max(part.shape[-1] for part in found)
+        wide = [
+            torch.nn.functional.pad(part, (0, size - part.shape[-1]), value=PAD) for part in found
+        ]
+        return Neighbourhoods(torch.cat(wide), kinds)
 
     return rule
 
@@ -203,6 +216,16 @@ def atom_roles(system: System) -> Tensor:
         for place, atom in enumerate(atoms):
             labels[atom] = (elements, place)
     return _number(iter(labels)).to(system.device)
+
+
+def _frame_chunks(
+    positions: Tensor, cells: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Frames in parts, which bound the memory of their distance matrices."""
+    size = max(1, PAIRS_AT_A_TIME // positions.shape[1] ** 2)
+    for start in range(0, max(1, len(positions)), size):
+        part = slice(start, start + size)
+        yield positions[part], cells if cells is None or len(cells) == 1 else cells[part]
 
 
 def _distances(system: System, positions: Tensor, cells: Tensor | None) -> Tensor:

@@ -78,7 +78,9 @@ def reweighted_mean(
     keep = frames.finite_mask()
     kept = frames if bool(keep.all()) else frames.select(keep)
     present = (
-        potential_energies(potential, system, kept.positions, chunk_size=chunk_size)
+        potential_energies(
+            potential, system, kept.positions, cells=kept.cells, chunk_size=chunk_size
+        )
         if energies is None
         else energies.detach().to(keep.device)[keep]
     )

@@ -23,6 +23,7 @@ from stablemd.training.gradients import cosine, norm, take_gradient, without_con
 from stablemd.training.label_errors import LabelErrors
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
 from stablemd.training.observable_gradient import Target, observable_gradient
+from stablemd.training.relative_entropy import relative_entropy_gradient
 from stablemd.training.stable_settings import StableSettings
 from stablemd.training.step_record import StepRecord
 from stablemd.training.stopwatch import Stopwatch
@@ -69,12 +70,14 @@ class StableObjective:
         validation: Frames,
         target: Target,
         settings: StableSettings,
+        reference: Frames | None = None,
     ) -> None:
         self._potential = potential
         self._system = system
         self._train = train
         self._validation = validation
         self._target = target
+        self._reference = train if reference is None else reference
         self._settings = settings
         self._beta = units.beta(settings.dynamics.temperature_k)
         self._parameters = [p for p in potential.parameters() if p.requires_grad]
@@ -155,7 +158,7 @@ class StableObjective:
         """One step; None, with nothing changed, if the frames can no longer carry it.
 
         With ``assess`` the noise of the gradient is estimated, from the scatter
-        between groups of replicas; that costs as much as a further backward pass.
+        between groups of replicas; that costs a small part of a backward pass.
         """
         settings = self._settings
         if len(epoch.energies) < 2:
@@ -177,6 +180,18 @@ class StableObjective:
                 noise_groups=NOISE_GROUPS if assess else 0,
                 error_bars=first,
             )
+            if settings.relative_entropy_weight > 0.0:
+                relative_entropy_gradient(
+                    self._potential,
+                    self._system,
+                    epoch,
+                    self._reference,
+                    beta=self._beta,
+                    weight=settings.relative_entropy_weight,
+                    chunk_size=settings.chunk_size,
+                    n_structures=settings.label_batch_size,
+                    seed=self.steps_done,
+                )
             g_obs = take_gradient(self._parameters)
         label_value, g_label = self._label_gradient()
         anchor_value, g_anchor = self._anchor_gradient()

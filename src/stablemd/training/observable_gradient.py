@@ -37,6 +37,7 @@ def make_target(
             settings.observables,
             settings.neighbourhoods,
             reference.cell,
+            settings.neighbourhood_options,
         )
     return ObservableTarget(system, reference.positions, settings.observables, reference.cell)
 

@@ -82,7 +82,7 @@ class StableRun:
         )
         target = make_target(potential, self._system, reference, settings)
         self._objective = StableObjective(
-            potential, self._system, train, validation, target, settings
+            potential, self._system, train, validation, target, settings, reference
         )
         self._plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
         self._phase = "simulate"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -73,8 +73,25 @@ class StableSettings(Settings):
         description="boltzmann: averages of the whole system; localized: observables of single "
         "bonds against the energies of their neighbourhoods",
     )
-    neighbourhoods: Literal["molecule", "bond"] = Field(
-        "molecule", description="of the localized estimator"
+    neighbourhoods: Literal["molecule", "bond", "nearest", "within", "given"] = Field(
+        "molecule",
+        description="of the localized estimator: molecules, bonds, atoms with their "
+        "neighbourhood_atoms nearest ones, atoms with all within neighbourhood_radius, or "
+        "neighbourhood_groups",
+    )
+    neighbourhood_atoms: PositiveInt = Field(
+        6, description="atoms around the one in the middle, with neighbourhoods: nearest"
+    )
+    neighbourhood_radius: PositiveFloat = Field(
+        3.0, description="in Å, with neighbourhoods: within"
+    )
+    neighbourhood_groups: tuple[tuple[NonNegativeInt, ...], ...] | None = Field(
+        None, description="atoms of every group, counted from 0, with neighbourhoods: given"
+    )
+    relative_entropy_weight: NonNegativeFloat = Field(
+        0.0,
+        description="weight of the relative entropy from the reference structures to the frames, "
+        "which matches the structures themselves; 0: off",
     )
     label_weight: NonNegativeFloat = Field(
         10.0, description="weight of the energy/force loss (λ of the paper)"
@@ -130,3 +147,13 @@ class StableSettings(Settings):
     )
     chunk_size: PositiveInt = Field(64, description="frames per pass of the estimator")
     seed: int = Field(0, ge=0, description="of start structures, velocities, noise and data order")
+
+    @property
+    def neighbourhood_options(self) -> dict[str, Any]:
+        """The options of the chosen neighbourhoods."""
+        options: dict[str, dict[str, Any]] = {
+            "nearest": {"k": self.neighbourhood_atoms},
+            "within": {"radius": self.neighbourhood_radius},
+            "given": {"groups": self.neighbourhood_groups or ()},
+        }
+        return options.get(self.neighbourhoods, {})
