@@ -59,12 +59,17 @@ def movie(role: str, n_frames: int, failed: bool) -> Movie:
 def training_log(n_epochs: int = 5) -> list[dict[str, object]]:
     """A simulation phase, learning epochs of two steps, a last epoch without, a simulation."""
 
-    def step(epoch: int) -> dict[str, float]:
+    def step(epoch: int) -> dict[str, object]:
+        looked_into = epoch == 1
         return {
             "observable_gradient_norm": 2.0 / epoch,
             "label_gradient_norm": 0.7,
             "gradient_cosine": 0.8 - 0.2 * epoch,
             "n_eff": 300.0 - 9 * epoch,
+            "trust": {"signal_to_noise": 2.5, "autocorrelation_time": None}
+            if looked_into
+            else None,
+            "warnings": [f"gradient is weak: its norm is {epoch}"] if looked_into else [],
         }
 
     def record(phase: str, epoch: int, **more: object) -> dict[str, object]:

@@ -71,6 +71,7 @@ def test_training_figures_draw_what_the_log_holds(report_input: ReportInput) -> 
     figures = training_figures(history, 0.1287)
     assert set(figures) == {
         "failed_fraction", "force_mae", "n_eff", "gradient_norms", "gradient_cosine",
+        "signal_to_noise",
     }  # fmt: skip
     drawn = figures["force_mae"].axes[0].lines
     values = [r["force_mae_ev_per_angstrom"] for r in history]
@@ -82,6 +83,10 @@ def test_training_figures_draw_what_the_log_holds(report_input: ReportInput) -> 
     steps = figures["n_eff"].axes[0].lines[0]
     np.testing.assert_allclose(steps.get_xdata(), [0.8, 1.2, 1.8, 2.2, 2.8, 3.2, 3.8, 4.2])
     np.testing.assert_allclose(steps.get_ydata()[::2], [291.0, 282.0, 273.0, 264.0])
+    # Trust is known of the two steps of the first epoch; a number that is not known is no point.
+    looked_into = figures["signal_to_noise"].axes[0].lines[1]
+    np.testing.assert_allclose(looked_into.get_xdata(), [0.8, 1.2])
+    np.testing.assert_allclose(looked_into.get_ydata(), [2.5, 2.5])
     simulated = line(figures["failed_fraction"], "simulation phases")
     np.testing.assert_allclose(simulated.get_ydata(), [0.5, 0.5 / 6])
 

@@ -98,6 +98,24 @@ def test_every_reference_inside_the_page_has_its_target(report_input: ReportInpu
     assert {a or b for a, b in references} <= ids
 
 
+def test_warnings_of_the_training_are_counted_by_kind(report_input: ReportInput) -> None:
+    def steps(*warnings: str) -> dict[str, object]:
+        return {"phase": "learn", "steps": [{"n_eff": 9.0, "warnings": list(warnings)}]}
+
+    history = [
+        steps("weights are worn out: 3.0 of 90", "5 of 90 frames were left out"),
+        steps("weights are worn out: 4.5 of 90"),
+        steps("6 of 80 frames were left out"),
+        steps(),
+    ]
+    page = render_report(replace(report_input, history=history))
+    assert "2 times, last: weights are worn out: 4.5 of 90" in page
+    assert "2 times, last: 6 of 80 frames were left out" in page
+    assert "worn out: 3.0" not in page
+    quiet = render_report(replace(report_input, history=history[-1:]))
+    assert "warned of" in page and "warned of" not in quiet
+
+
 def test_optional_parts_appear_only_with_their_data(report_input: ReportInput) -> None:
     full = parsed(render_report(report_input))
     assert {"curves", "movies", "training", "settings"} <= set(full.ids)

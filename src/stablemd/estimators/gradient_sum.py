@@ -162,8 +162,8 @@ def contrasted_gradient(
     the gradient, which all groups share, and keeps the noise, ``E|D|² = Σ_k Var P_k``,
     with ``P_k = Σ_{i in k} c_i (∂U_i - <∂U>)``.  The gradient is the sum of both
     halves and D their difference, so that the noise costs the pass over the few
-    frames of ``probe`` only, which estimate <∂U>; n of them raise the variance by
-    about one part in n.
+    frames of ``probe`` only, which estimate <∂U>: n of them change the norm of D by
+    about one part in the root of n, far less than what a single contrast scatters.
 
     Args:
         parameters: what to differentiate with respect to.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,16 @@ _TRAINING_TEXTS = {
     "gradient_cosine": (
         "Agreement of the two gradients",
         "Of every optimizer step: below 0 the observables and the labels pull against each other.",
+    ),
+    "signal_to_noise": (
+        "Signal to noise of the gradient",
+        "Of the observables' gradient, from its scatter between replicas, in the steps that were "
+        "looked into. Below 1 the gradient is noise.",
+    ),
+    "autocorrelation_time": (
+        "Autocorrelation time of the frames",
+        "In frames, of what the gradient sums; 0.5 where frames are independent, and more where "
+        "they repeat each other.",
     ),
 }
 """Title and caption by figure; dotted lines in all of them are simulation phases."""
@@ -143,6 +154,7 @@ def render_report(report_input: ReportInput) -> str:
         survival=_survival(report_input),
         observables=_observables(report_input),
         training=_training(report_input),
+        warnings=_warnings(report_input.history),
         side_by_side=any(len(group) > 1 for group in report_input.movies),
         movie_groups=[_script_json([m.to_json() for m in g]) for g in report_input.movies if g],
         observable_names=[
@@ -203,6 +215,16 @@ def _training(report_input: ReportInput) -> list[tuple[str, str, Markup]]:
         title, caption = _TRAINING_TEXTS[name]
         result.append((title, caption, _svg(figure, name, title)))
     return result
+
+
+def _warnings(history: Sequence[Record]) -> list[tuple[str, int, str]]:
+    """What training warned of: the kind, how often, and the last wording."""
+    found: dict[str, list[str]] = {}
+    for record in history:
+        for step in record.get("steps") or []:
+            for text in step.get("warnings") or []:
+                found.setdefault(re.sub(r"[\d.]+", "#", text.split(":")[0]), []).append(text)
+    return [(kind, len(texts), texts[-1]) for kind, texts in found.items()]
 
 
 def _svg(figure: Any, prefix: str, label: str) -> Markup:

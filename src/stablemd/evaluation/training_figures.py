@@ -30,13 +30,16 @@ def training_figures(
             ``phase`` ("simulate" or "learn"), ``failed_fraction``,
             ``force_mae_ev_per_angstrom``, and ``steps`` with
             ``observable_gradient_norm``, ``label_gradient_norm``,
-            ``gradient_cosine`` and ``n_eff`` of every optimizer step.
+            ``gradient_cosine`` and ``n_eff`` of every optimizer step, and of those
+            that were looked into ``trust`` with ``signal_to_noise`` and
+            ``autocorrelation_time``.
         force_mae_budget: largest force MAE that was allowed, eV/Å.
 
     Returns:
         Figures by name: "failed_fraction", "force_mae", "n_eff",
-        "gradient_norms", "gradient_cosine"; a name is missing where no record
-        holds its quantity.
+        "gradient_norms", "gradient_cosine", "signal_to_noise",
+        "autocorrelation_time"; a name is missing where no record holds its
+        quantity.
     """
     positions = _positions(history)
     failed = {
@@ -47,6 +50,10 @@ def training_figures(
     steps = {
         key: _of_steps(history, positions, key)
         for key in ("observable_gradient_norm", "label_gradient_norm", "gradient_cosine", "n_eff")
+    }
+    trust = {
+        key: _of_steps(history, positions, f"trust.{key}")
+        for key in ("signal_to_noise", "autocorrelation_time")
     }
     panels: dict[str, tuple[list[Series], Callable[[Axes], None]]] = {
         "failed_fraction": (list(failed.values()), lambda a: _draw_failed(a, failed)),
@@ -59,6 +66,14 @@ def training_figures(
         "gradient_cosine": (
             [steps["gradient_cosine"]],
             lambda a: _draw_cosine(a, steps["gradient_cosine"]),
+        ),
+        "signal_to_noise": (
+            [trust["signal_to_noise"]],
+            lambda a: _draw_signal(a, trust["signal_to_noise"]),
+        ),
+        "autocorrelation_time": (
+            [trust["autocorrelation_time"]],
+            lambda a: _draw_autocorrelation(a, trust["autocorrelation_time"]),
         ),
     }
     figures = {}
@@ -121,9 +136,18 @@ def _of_steps(history: Sequence[Record], positions: list[float], key: str) -> Se
     for record, x in zip(history, positions, strict=True):
         steps = record.get("steps") or []
         for index, step in enumerate(steps):
-            if step.get(key) is not None:
-                found.append((x + 0.8 * ((index + 0.5) / len(steps) - 0.5), step[key]))
+            value = _number(step, key)
+            if value is not None:
+                found.append((x + 0.8 * ((index + 0.5) / len(steps) - 0.5), value))
     return _as_series(found)
+
+
+def _number(step: Record, key: str) -> float | None:
+    """The value at a dotted key; None where there is none."""
+    value: Any = step
+    for part in key.split("."):
+        value = None if value is None else value.get(part)
+    return value
 
 
 def _as_series(found: list[tuple[float, float]]) -> Series:
@@ -215,3 +239,20 @@ def _draw_cosine(axes: Axes, series: Series) -> None:
     axes.plot(x, y, "o", color=ROLES["after"].color, markersize=_marker_size(x))
     axes.set(ylabel="cosine", ylim=(-1.08, 1.08))
     axes.yaxis.set_major_locator(MultipleLocator(0.5))
+
+
+def _draw_signal(axes: Axes, series: Series) -> None:
+    x, y = series
+    axes.axhline(1.0, color=INK, linewidth=1.1, linestyle=(0, (5, 3)))
+    axes.annotate(
+        "noise below", (1.0, 1.0), xycoords=("axes fraction", "data"), xytext=(-2, -3),
+        textcoords="offset points", ha="right", va="top", fontsize=9, color=INK,
+    )  # fmt: skip
+    axes.plot(x, y, "o", color=ROLES["after"].color, markersize=_marker_size(x), clip_on=False)
+    axes.set(ylabel="signal / noise", ylim=(0.0, 1.15 * max(float(y.max()), 1.5)))
+
+
+def _draw_autocorrelation(axes: Axes, series: Series) -> None:
+    x, y = series
+    axes.plot(x, y, "o", color=ROLES["after"].color, markersize=_marker_size(x))
+    axes.set(ylabel="frames", ylim=(0.0, 1.15 * max(float(y.max()), 1.0)))
