@@ -33,7 +33,7 @@ for name, changes in CHANGES.items():
     signature = {
         n: "constexpr" if n in constants else TYPES.get(n, "*fp32") for n in kernel.arg_names
     }
-    source = ASTSource(kernel, signature, constexprs=constants)
+    source = ASTSource(kernel, signature, constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
     assert len(compiled.asm["cubin"]) > 1000
     print(name)

@@ -9,8 +9,6 @@ This module needs triton and is imported where a device form is built only.
 Arrays are contiguous; an "atom" is a row of (replicas * atoms).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
