@@ -104,10 +104,24 @@ def _slope_noise(average: ReweightedMean, loss: Loss, slope: Tensor, n_groups: i
     left_out = _left_out_means(average, group)
     if left_out is None:
         return float("nan")
-    slopes = torch.stack([loss_and_slope(loss, row)[1] for row in left_out]) - slope
+    slopes = _slopes(loss, left_out) - slope
     deviations = values - average.mean
     size = average.weights @ (deviations @ slope).square()
     if not size > 0.0:
         return 0.0
     changes = average.weights @ (deviations @ slopes.T).square()
     return float((changes.sum() * (len(slopes) - 1) / len(slopes) / size).sqrt())
+
+
+def _slopes(loss: Loss, means: Tensor) -> Tensor:
+    """∂L/∂<g> at every one of several averages (K, D), from one backward pass."""
+    with torch.enable_grad():
+        points = means.detach().requires_grad_(True)
+        rows = points.unbind()
+        (slopes,) = torch.autograd.grad(torch.stack([loss(row) for row in rows]).sum(), points)
+    if not bool(torch.isfinite(slopes).all()):
+        raise DataError(
+            "the slope of the loss is not finite where a group of replicas is left out; check the "
+            "target and the loss for components that are not finite"
+        )
+    return slopes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from stablemd.estimators.losses import Loss
 from stablemd.estimators.reweighting import reweighted_mean
 from stablemd.estimators.thinning import thin_coefficients
 from stablemd.estimators.trust import Trust
-from stablemd.estimators.weighted_energies import WeightedEnergies
+from stablemd.estimators.weighted_energies import WeightedEnergies, held_energies
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 
@@ -106,13 +106,16 @@ def boltzmann_gradient(
     Reference: Raja et al., TMLR 2025, arXiv 2402.13984, eq. 3; Thaler and
     Zavadlav, Nat. Commun. 12, 6884 (2021), eqs. 3-8.
     """
+    held = None
+    if energies is None and len(frames) <= chunk_size:
+        held = held_energies(potential, system, frames)
     average = reweighted_mean(
         potential,
         system,
         frames,
         beta=beta,
         chunk_size=chunk_size,
-        energies=energies,
+        energies=energies if held is None else held.detach(),
     )
     kept = average.frames
     if len(kept) < 2:
@@ -129,9 +132,12 @@ def boltzmann_gradient(
     if max_backward_frames is not None and len(kept) > max_backward_frames:
         index, coefficients = thin_coefficients(coefficients, max_backward_frames, seed=seed)
         used, weights = kept.select(index), weights[index]
+    surrogate = WeightedEnergies.of_frames(potential, system, used, coefficients)
+    if held is not None and len(used) == len(frames):
+        surrogate = replace(surrogate, held=held)
     total = frames_gradient(
         parameters,
-        WeightedEnergies.of_frames(potential, system, used, coefficients),
+        surrogate,
         used,
         weights,
         kept,

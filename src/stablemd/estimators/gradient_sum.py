@@ -126,66 +126,53 @@ def frames_gradient(
     """
     if not noise_groups:
         return weighted_sum_gradient(parameters, energies, chunk_size=chunk_size)
-    fits = len(energies) <= chunk_size
-    if not fits:
-        noise_groups = max(2, min(noise_groups, len(energies) // min(chunk_size, MIN_GROUP_FRAMES)))
+    if len(energies) <= chunk_size:
+        return contrasted_gradient(parameters, energies, used.independent, used_weights)
+    noise_groups = max(2, min(noise_groups, len(energies) // min(chunk_size, MIN_GROUP_FRAMES)))
     index = probe_frames(len(everything), chunk_size).to(weights.device)
     shares = weights[index] / weights[index].sum().clamp_min(torch.finfo(weights.dtype).tiny)
-    probe = WeightedEnergies.of_frames(
-        energies.potential, energies.system, everything.select(index), shares
-    )
-    group = used.independent
-    if fits:
-        return contrasted_gradient(parameters, energies, group, used_weights, probe=probe)
     return grouped_gradient(
         parameters,
         energies,
-        group,
+        used.independent,
         used_weights,
         chunk_size=chunk_size,
         max_groups=noise_groups,
-        probe=probe,
+        probe=WeightedEnergies.of_frames(
+            energies.potential, energies.system, everything.select(index), shares
+        ),
     )
 
 
 def contrasted_gradient(
-    parameters: list[nn.Parameter],
-    energies: Surrogate,
-    group: Tensor,
-    weights: Tensor,
-    *,
-    probe: WeightedEnergies,
+    parameters: list[nn.Parameter], energies: WeightedEnergies, group: Tensor, weights: Tensor
 ) -> GradientSum:
-    """Gradient and variance of frames that fit into one pass, made in two halves.
+    """Gradient and variance of frames that fit into one pass, at the cost of one more backward.
 
     Half of the groups count with the opposite sign: ``D = Σ_k s_k P_k`` loses
-    the gradient, which all groups share, and keeps the noise, ``E|D|² = Σ_k Var P_k``,
-    with ``P_k = Σ_{i in k} c_i (∂U_i - <∂U>)``.  The gradient is the sum of both
-    halves and D their difference, so that the noise costs the pass over the few
-    frames of ``probe`` only, which estimate <∂U>: n of them change the norm of D by
-    about one part in the root of n, far less than what a single contrast scatters.
+    the gradient, which all groups share, and keeps the noise, ``E|D|² = Σ_k Var P_k``.
+    One graph serves both.  With ``P_k = Σ_{i in k} c_i (∂U_i - <∂U>)`` the average
+    needs no pass of its own: it is part of the coefficients of D.
 
     Args:
         parameters: what to differentiate with respect to.
         energies: frames and coefficients, n of them.
         group: group of each frame, (n,) int64.
         weights: weight of each frame in the average, (n,).
-        probe: frames for <∂U>, with their weights, which sum to one.
     """
-    size = max(1, len(energies))
+    held = energies.hold()
+    everything = torch.arange(len(energies))
     shares = (weights / weights.sum()).to(energies.coefficients)
     signs, n_groups = _balanced_signs(group, shares)
     if n_groups < 2:
-        return weighted_sum_gradient(parameters, energies, chunk_size=size)
-    baseline = _Baseline(parameters, energies, probe, size)
+        return weighted_sum_gradient(parameters, held, chunk_size=len(energies))
+    shape = (-1,) + (1,) * (energies.coefficients.ndim - 1)
+    shares, signs = shares.reshape(shape), signs.reshape(shape)
+    signed = signs * energies.coefficients
+    contrast = held.with_(signed - shares * signed.sum(dim=0))
     total, difference = _zeros(parameters), _zeros(parameters)
-    for sign in (1.0, -1.0):
-        members = torch.nonzero(signs == sign).flatten()
-        half = _zeros(parameters)
-        _accumulate(half, parameters, energies.sum(members))
-        _add(total, half)
-        _add(difference, half, sign)
-    baseline.subtract(difference, torch.arange(len(energies)), signs)
+    _accumulate(total, parameters, held.sum(everything), retain_graph=True)
+    _accumulate(difference, parameters, contrast.sum(everything))
     _add(difference, total, -float((signs * shares).sum()))
     return GradientSum(total, _square(difference), n_groups)
 
@@ -302,14 +289,10 @@ class _Baseline:
         self._chunk_size = chunk_size
         self._mean: list[Tensor] | None = None
 
-    def subtract(self, part: list[Tensor], members: Tensor, signs: Tensor | None = None) -> None:
-        """Take it from the gradient of the group with these frames, counted with their signs."""
+    def subtract(self, part: list[Tensor], members: Tensor) -> None:
+        """Take it from the gradient of the group with these frames."""
         members = members.to(self._energies.coefficients.device)
-        coefficients = self._energies.coefficients[members]
-        if signs is not None:
-            signs = signs.to(coefficients)
-            coefficients = signs.reshape(-1, *[1] * (coefficients.ndim - 1)) * coefficients
-        coefficients = coefficients.sum(dim=0)
+        coefficients = self._energies.coefficients[members].sum(dim=0)
         if coefficients.ndim == 0:
             if self._mean is None:
                 self._mean = self._gradient(self._probe)
@@ -324,8 +307,14 @@ class _Baseline:
         ).gradient
 
 
-def _accumulate(total: list[Tensor], parameters: list[nn.Parameter], value: Tensor) -> None:
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+def _accumulate(
+    total: list[Tensor],
+    parameters: list[nn.Parameter],
+    value: Tensor,
+    *,
+    retain_graph: bool = False,
+) -> None:
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=retain_graph)
     for accumulated, gradient in zip(total, gradients, strict=True):
         if gradient is not None:
             accumulated += gradient
@@ -347,8 +336,13 @@ def _add(total: list[Tensor], other: list[Tensor], factor: float = 1.0) -> None:
 
 
 def _dot(a: list[Tensor], b: list[Tensor]) -> float:
-    return float(sum(float((x * y).sum()) for x, y in zip(a, b, strict=True)))
+    return float(_flat(a) @ _flat(b))
 
 
 def _square(a: list[Tensor]) -> float:
-    return _dot(a, a)
+    return float(_flat(a).square().sum())
+
+
+def _flat(a: list[Tensor]) -> Tensor:
+    """All numbers in a row: one operation on many small tensors instead of one on each."""
+    return torch.cat([x.flatten() for x in a])

@@ -23,6 +23,8 @@ class WeightedEnergies:
         positions: Å, (n, N, 3).
         coefficients: c, held fixed: (n,) on total energies, or (n, N) on atomic ones.
         cells: Å, (n, 3, 3); the system's cell by default.
+        held: the energies of all frames with their graph, (n,) or (n·N,), where
+            they have been computed already.
     """
 
     potential: Potential
@@ -30,6 +32,7 @@ class WeightedEnergies:
     positions: Tensor
     coefficients: Tensor
     cells: Tensor | None = None
+    held: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, n_atoms = self.positions.shape[:2]
@@ -55,9 +58,16 @@ class WeightedEnergies:
         """The same frames with other coefficients."""
         return replace(self, coefficients=coefficients)
 
+    def hold(self) -> WeightedEnergies:
+        """The same with the graph of all energies, for several gradients from one pass."""
+        if self.held is not None:
+            return self
+        return replace(self, held=self._energies(torch.arange(len(self))))
+
     def sum(self, index: Tensor) -> Tensor:
         """The part of the frames at ``index``: a scalar in eV with graph."""
-        energies = self._energies(index)
+        whole = self.held is not None and len(index) == len(self)
+        energies = self.held if whole and self.held is not None else self._energies(index)
         weights = _part(self.coefficients, index, self.potential.device)
         with torch.enable_grad():
             return (energies * weights.reshape(-1).to(energies)).sum()
@@ -71,6 +81,19 @@ class WeightedEnergies:
                 return self.potential.energy(self.system, positions, cells)
             batch = self.potential.batch(self.system, positions, cells)
             return self.potential.local_energies(batch).double()
+
+
+def held_energies(potential: Potential, system: System, frames: SampledFrames) -> Tensor | None:
+    """Energies of frames that fit into one pass, (n,) in eV with graph.
+
+    None where a frame or its energy is not finite, since a zero weight does not
+    keep what is not finite out of a gradient.
+    """
+    if len(frames) == 0 or not bool(frames.finite_mask().all()):
+        return None
+    nothing = torch.zeros(len(frames), dtype=torch.float64)
+    held = WeightedEnergies.of_frames(potential, system, frames, nothing).hold().held
+    return held if held is not None and bool(torch.isfinite(held).all()) else None
 
 
 def _part(values: Tensor, index: Tensor, device: torch.device) -> Tensor:

@@ -158,7 +158,7 @@ class StableObjective:
         """One step; None, with nothing changed, if the frames can no longer carry it.
 
         With ``assess`` the noise of the gradient is estimated, from the scatter
-        between groups of replicas; that costs a small part of a backward pass.
+        between groups of replicas; that costs as much as a further backward pass.
         """
         settings = self._settings
         if len(epoch.energies) < 2:
