@@ -14,8 +14,8 @@ from ase.neighborlist import neighbor_list
 from benchmarks.measure import Contender, Timing
 from benchmarks.section import Section, Settings
 from benchmarks.water import CUTOFF, water_box
+from stablemd.geometry.pair_search import list_pairs_densely, list_pairs_in_bins
 from stablemd.potentials.base import SKIN
-from stablemd.potentials.neighbour_kernels import list_pairs_densely, list_pairs_in_bins
 
 REACH = CUTOFF + SKIN
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stablemd.cell import minimum_image
 from stablemd.data import read_frames, system_from_frames
+from stablemd.geometry.lattice import minimum_image
 from stablemd.potentials import Potential, SchNet
 from stablemd.potentials.files import load_potential
 from stablemd.system import System

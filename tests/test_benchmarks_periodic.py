@@ -9,7 +9,7 @@ pytest.importorskip("torch_geometric", reason="the benchmarks need torch_geometr
 
 from benchmarks.neighbours import _Box
 from benchmarks.water import water_box
-from stablemd.cell import minimum_image, volumes
+from stablemd.geometry.lattice import minimum_image, volumes
 
 
 @pytest.mark.parametrize("n_side", [3, 4, 8])

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from stablemd import units
-from stablemd.cell import volumes
 from stablemd.data import Frames
 from stablemd.errors import ConfigError, DataError, SystemDefinitionError
 from stablemd.evaluation.evaluate import Evaluation, evaluate
 from stablemd.evaluation.settings import EvaluationSettings
+from stablemd.geometry.lattice import volumes
 from stablemd.observables import THERMODYNAMIC_OBSERVABLES, TRAJECTORY_OBSERVABLES
 from stablemd.observables.pressure import BAR
 from stablemd.potentials.base import Potential

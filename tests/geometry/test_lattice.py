@@ -11,19 +11,19 @@ import torch
 from ase.neighborlist import neighbor_list
 from torch import Tensor
 
-from stablemd.cell import volumes
 from stablemd.errors import SystemDefinitionError
 from stablemd.geometry import (
     MoleculeUnfolding,
     PairSelection,
     frame_cells,
+    heights,
     image_shifts,
     inscribed_radius,
-    perpendicular_heights,
     reciprocal_rows,
     rounded_image,
     unwrap,
 )
+from stablemd.geometry.lattice import volumes
 from stablemd.geometry.squares import squared_distances
 from stablemd.system import System
 
@@ -47,10 +47,10 @@ def test_reciprocal_vectors_heights_and_volumes() -> None:
     identity = cells @ reciprocal_rows(cells).transpose(1, 2)
     torch.testing.assert_close(identity, torch.eye(3).double().expand(5, 3, 3))
     areas = [torch.linalg.cross(cells[:, j], cells[:, k]).norm(dim=1) for j, k in ((1, 2), (2, 0))]
-    heights = perpendicular_heights(cells, torch.tensor([True, True, False]))
-    torch.testing.assert_close(heights[:, 0], volumes(cells) / areas[0])
-    torch.testing.assert_close(heights[:, 1], volumes(cells) / areas[1])
-    assert heights[:, 2].isinf().all()
+    apart = heights(cells, torch.tensor([True, True, False]))
+    torch.testing.assert_close(apart[:, 0], volumes(cells) / areas[0])
+    torch.testing.assert_close(apart[:, 1], volumes(cells) / areas[1])
+    assert apart[:, 2].isinf().all()
 
 
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stablemd.cell import volumes
+from stablemd.geometry.lattice import volumes
 from stablemd.potentials.base import SamplingForm
 from stablemd.system import System
 

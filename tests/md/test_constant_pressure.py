@@ -15,8 +15,8 @@ from scipy import stats
 from torch import Tensor
 
 from stablemd import units
-from stablemd.cell import volumes
 from stablemd.errors import ConfigError, SimulationError
+from stablemd.geometry.lattice import volumes
 from stablemd.md.initial import initial_state
 from stablemd.md.integrators import INTEGRATORS, Integrator, make_integrator
 from stablemd.md.random_streams import NormalBlocks

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from stablemd import units
-from stablemd.cell import minimum_image, volumes
+from stablemd.geometry.lattice import minimum_image, volumes
 from stablemd.md.initial import initial_state
 from stablemd.md.integrators import make_integrator
 from stablemd.md.random_streams import NormalBlocks

@@ -10,7 +10,7 @@ from ase.neighborlist import neighbor_list
 from torch import Tensor
 
 from stablemd.errors import PotentialError
-from stablemd.potentials.neighbour_kernels import (
+from stablemd.geometry.pair_search import (
     list_pairs_densely,
     list_pairs_in_bins,
     list_replica_pairs,

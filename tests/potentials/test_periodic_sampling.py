@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stablemd.cell import volumes
 from stablemd.errors import PotentialError, SystemDefinitionError
+from stablemd.geometry.lattice import volumes
 from stablemd.potentials import POTENTIALS, Potential
 from stablemd.system import System
 from tests.potentials.test_conformance import build

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablemd.cell import cells_of, minimum_image
 from stablemd.errors import ConfigError, SystemDefinitionError
+from stablemd.geometry.lattice import cells_of, minimum_image
 from stablemd.system import System
 
 PAD = -1

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stablemd.cell import volumes
 from stablemd.errors import ConfigError
 from stablemd.evaluation.keys import unused
+from stablemd.geometry.lattice import volumes
 from stablemd.md import RecordedFrames
 from stablemd.observables import ThermodynamicSamples
 from stablemd.observables.thermodynamic_settings import (

@@ -1,13 +1,17 @@
 """Distances and molecules under periodic boundary conditions, triclinic cells included."""
 
 from stablemd.geometry.lattice import (
+    cells_of,
     frame_cells,
+    heights,
     image_shifts,
     inscribed_radius,
-    perpendicular_heights,
+    lattice_offsets,
+    minimum_image,
     reciprocal_rows,
     rounded_image,
     unwrap,
+    volumes,
 )
 from stablemd.geometry.molecules import MoleculeUnfolding
 from stablemd.geometry.pairs import PairSelection, pair_type_name
@@ -15,12 +19,16 @@ from stablemd.geometry.pairs import PairSelection, pair_type_name
 __all__ = [
     "MoleculeUnfolding",
     "PairSelection",
+    "cells_of",
     "frame_cells",
+    "heights",
     "image_shifts",
     "inscribed_radius",
+    "lattice_offsets",
+    "minimum_image",
     "pair_type_name",
-    "perpendicular_heights",
     "reciprocal_rows",
     "rounded_image",
     "unwrap",
+    "volumes",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stablemd.cell import cells_of
 from stablemd.errors import SimulationError
+from stablemd.geometry.lattice import cells_of
 from stablemd.md.state import State
 from stablemd.md.velocities import maxwell_boltzmann_momenta
 from stablemd.potentials.base import SamplingForm

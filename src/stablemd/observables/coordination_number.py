@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError
-from stablemd.geometry import PairSelection, frame_cells, image_shifts
+from stablemd.geometry import PairSelection, frame_cells
+from stablemd.geometry.pair_sums import sum_within
 from stablemd.geometry.pairs import element_numbers
 from stablemd.observables.base import Observable, only_finite_frames
 from stablemd.system import System
@@ -66,10 +67,11 @@ class CoordinationNumber(Observable):
         """Mean coordination numbers (n, 1) float64; arguments as in the contract."""
         boxes = frame_cells(self._system, positions, cells)
         x, pbc = positions.to(torch.float64), self._system.pbc
-        shifts = image_shifts(boxes, pbc, self.cutoff + 0.5 * self.width).to(x.device)
-        total = x.new_zeros(len(x))
-        for distances in self.pairs.distance_chunks(x, boxes, pbc, shifts):
-            t = ((distances - self.cutoff) / self.width + 0.5).clamp(0.0, 1.0)
-            total = total + (1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t**2)).flatten(1).sum(dim=1)
-        mean = total * (self._per_pair / self._n_central)
-        return only_finite_frames(mean[:, None], positions)
+        reach = self.cutoff + 0.5 * self.width
+        total = sum_within(self.pairs, x, boxes, pbc, reach, self._neighbours)
+        return only_finite_frames(total * (self._per_pair / self._n_central), positions)
+
+    def _neighbours(self, distances: Tensor) -> Tensor:
+        """How many of the distances (n, P) count, (n, 1)."""
+        t = ((distances - self.cutoff) / self.width + 0.5).clamp(0.0, 1.0)
+        return (1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t**2)).sum(dim=1, keepdim=True)

@@ -6,9 +6,9 @@ import torch
 from ase import units as ase_units
 from torch import Tensor
 
-from stablemd.cell import volumes
 from stablemd.errors import SystemDefinitionError
 from stablemd.geometry import frame_cells
+from stablemd.geometry.lattice import volumes
 from stablemd.observables.base import Observable, only_finite_frames
 from stablemd.system import System
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stablemd.cell import volumes
 from stablemd.errors import ConfigError, SystemDefinitionError
-from stablemd.geometry import PairSelection, frame_cells, image_shifts
+from stablemd.geometry import PairSelection, frame_cells
+from stablemd.geometry.lattice import volumes
+from stablemd.geometry.pair_sums import sum_within
 from stablemd.observables.base import Observable, only_finite_frames
 from stablemd.observables.histogram import Histogram, Kernel
 from stablemd.system import System
@@ -108,10 +109,7 @@ class RadialDistribution(Observable):
     def _chunk(self, positions: Tensor, cells: Tensor) -> Tensor:
         pbc = self._system.pbc
         reach = self._histogram.upper + self._histogram.reach
-        shifts = image_shifts(cells, pbc, reach)
-        counts = positions.new_zeros(len(positions), len(self.axis))
-        for distances in self.pairs.distance_chunks(positions, cells, pbc, shifts):
-            counts = counts + self._histogram.counts(distances.flatten(1))
+        counts = sum_within(self.pairs, positions, cells, pbc, reach, self._histogram.counts)
         density = volumes(cells)[:, None] / (len(self.pairs) * self._shell)
         return only_finite_frames(counts * density, positions)
 

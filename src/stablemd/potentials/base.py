@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stablemd.cell import cells_of, lattice_offsets, volumes
 from stablemd.errors import PotentialError
+from stablemd.geometry.lattice import cells_of, lattice_offsets, volumes
 from stablemd.potentials.batch import Batch
 from stablemd.potentials.neighbours import PairList
 from stablemd.potentials.replica_batches import ReplicaBatches

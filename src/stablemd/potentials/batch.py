@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from stablemd.cell import cells_of
 from stablemd.errors import SystemDefinitionError
+from stablemd.geometry.lattice import cells_of
 from stablemd.potentials.neighbours import PairList, find_pairs
 from stablemd.system import System
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stablemd.cell import heights
-from stablemd.potentials.neighbour_kernels import list_replica_pairs
+from stablemd.geometry.lattice import heights
+from stablemd.geometry.pair_search import list_replica_pairs
 
 MARGIN = 1e-9
 """Relative margin of the image ranges against rounding; distances decide, not the ranges."""

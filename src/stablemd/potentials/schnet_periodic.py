@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stablemd.cell import cells_of, volumes
+from stablemd.geometry.lattice import cells_of, volumes
 from stablemd.potentials.base import SKIN, SamplingForm
 from stablemd.potentials.schnet_arrays import copy_workspace, make_workspace, pack_model
 from stablemd.potentials.schnet_periodic_kernels import evaluate_listed_replicas

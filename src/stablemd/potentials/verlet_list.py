@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import PotentialError
-from stablemd.potentials.neighbour_kernels import farthest_moves, list_replica_pairs
+from stablemd.geometry.pair_search import farthest_moves, list_replica_pairs
 from stablemd.potentials.neighbours import PairList
 
 

@@ -10,9 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from stablemd.cell import volumes
 from stablemd.errors import ConfigError, SystemDefinitionError
 from stablemd.geometry import PairSelection, frame_cells, inscribed_radius
+from stablemd.geometry.lattice import volumes
 from stablemd.geometry.pairs import MAX_ELEMENTS
 from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stablemd.cell import volumes
+from stablemd.geometry.lattice import volumes
 
 _EXPONENTIAL_ORDER = 14
 """Terms of the exponential series: exact to rounding for strains up to 0.3."""

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from stablemd import units
-from stablemd.cell import volumes
 from stablemd.errors import ConfigError, SimulationError
+from stablemd.geometry.lattice import volumes
 from stablemd.md.integrators.barostat import Barostat, exponential, rows_times
 from stablemd.md.integrators.base import at_least_one, positive, real
 from stablemd.md.integrators.csvr import CSVR, HEAT

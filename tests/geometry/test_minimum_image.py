@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from stablemd.cell import cells_of, heights, lattice_offsets, minimum_image, volumes
 from stablemd.errors import SystemDefinitionError
+from stablemd.geometry.lattice import cells_of, heights, lattice_offsets, minimum_image, volumes
 
 SKEWED = torch.tensor([[8.0, 0.0, 0.0], [-5.0, 7.0, 0.0], [15.5, 3.0, 7.5]], dtype=torch.float64)
 
