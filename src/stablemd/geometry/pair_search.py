@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-DENSE_MAX_ATOMS = 2000
+DENSE_MAX_ATOMS = 1000
 """Up to this many atoms every pair is tested; beyond, atoms are sorted into bins."""
 
 ROUNDING = 1e-9
@@ -89,7 +89,7 @@ def _leads(a: int, b: int, c: int) -> bool:
 def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cutoff: float) -> Any:
     """``list_pairs_densely`` in a time that is linear in the number of atoms.
 
-    Atoms are sorted into bins of about the cutoff along each cell vector; bins
+    Atoms are sorted into bins of about half the cutoff along each cell vector; bins
     are visited with their images, so that a cell of one bin is as good as any.
     """
     n = x.shape[0]
@@ -114,7 +114,7 @@ def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cu
                 origin[k] = min(origin[k], fractions[i, k])
                 last = max(last, fractions[i, k])
             length = max(last - origin[k], 1e-12) * (1.0 + ROUNDING)
-        n_bins[k] = max(1, min(64, int(length / reach[k])))
+        n_bins[k] = max(1, min(64, int(2.0 * length / reach[k])))
         widths[k] = length / n_bins[k]
         spans[k] = np.int64(np.ceil(reach[k] / widths[k]))
     bins = np.empty((n, 3), dtype=np.int64)
@@ -139,6 +139,7 @@ def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cu
         for k in range(3):
             for c in range(3):
                 home[i, c] -= turns[i, k] * cell[k, c]
+    in_order = home[order]
     limit = cutoff * cutoff
     table = np.empty((max(64, 64 * n), 5), dtype=np.int32)
     count = 0
@@ -159,17 +160,20 @@ def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cu
                     if outside:
                         continue
                     cell_index = (at[0] * n_bins[1] + at[1]) * n_bins[2] + at[2]
-                    for q in range(begin[cell_index], begin[cell_index + 1]):
+                    x0, x1, x2 = home[i, 0], home[i, 1], home[i, 2]
+                    for k in range(3):
+                        x0 -= image[k] * cell[k, 0]
+                        x1 -= image[k] * cell[k, 1]
+                        x2 -= image[k] * cell[k, 2]
+                    # Atoms stand in order within a bin: the first one before i ends it.
+                    for q in range(begin[cell_index + 1] - 1, begin[cell_index] - 1, -1):
                         j = order[q]
                         if j < i:
-                            continue
-                        d2 = 0.0
-                        for c in range(3):
-                            d = home[j, c] - home[i, c]
-                            for k in range(3):
-                                d += image[k] * cell[k, c]
-                            d2 += d * d
-                        if d2 < limit:
+                            break
+                        d0 = in_order[q, 0] - x0
+                        d1 = in_order[q, 1] - x1
+                        d2 = in_order[q, 2] - x2
+                        if d0 * d0 + d1 * d1 + d2 * d2 < limit:
                             s0 = image[0] - turns[j, 0] + turns[i, 0]
                             s1 = image[1] - turns[j, 1] + turns[i, 1]
                             s2 = image[2] - turns[j, 2] + turns[i, 2]
@@ -183,21 +187,23 @@ def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cu
 @numba.njit(cache=True, nogil=True)
 def _sort_rows(table: Any, first: int, end: int) -> None:
     """Order the rows of one atom i by j and shift, in place (they are few)."""
-    row = np.empty(5, dtype=table.dtype)
-    for p in range(first + 1, end):
-        row[:] = table[p]
+    size = end - first
+    ranks = np.empty(size, dtype=np.int64)
+    for p in range(size):
+        row = first + p
         q = p - 1
-        while q >= first and _before(row, table[q]):
-            table[q + 1] = table[q]
+        while q >= 0 and _before(table, row, ranks[q]):
+            ranks[q + 1] = ranks[q]
             q -= 1
-        table[q + 1] = row
+        ranks[q + 1] = row
+    table[first:end] = table[ranks]
 
 
 @numba.njit(cache=True, nogil=True)
-def _before(row: Any, other: Any) -> bool:
+def _before(table: Any, row: int, other: int) -> bool:
     for k in range(1, 5):
-        if row[k] != other[k]:
-            return bool(row[k] < other[k])
+        if table[row, k] != table[other, k]:
+            return bool(table[row, k] < table[other, k])
     return False
 
 
