@@ -10,9 +10,12 @@ from typing import get_args
 import pytest
 
 from stablemd.config import RunConfig
-from stablemd.config_file import _absolute, read_yaml
+from stablemd.config_file import _absolute, load_config, read_yaml
+from stablemd.data import read_frames, system_from_frames
 from stablemd.errors import MissingDependencyError
 from stablemd.md.settings import DynamicsSettings
+from stablemd.training.label_errors import energy_and_force_mae
+from stablemd.workflows.models import load_model, start_model_path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -87,6 +90,26 @@ def test_the_reference_frames_have_the_references_averages(shared_data: Path) ->
     d = check["diffusion"]
     assert 0.0 < d["stderr"] < 0.01
     assert abs(d["value"] - d["reference"]) < 2.5 * d["stderr"]
+
+
+def test_the_checkpoint_of_others_is_taken_by_configuration(shared_data: Path) -> None:
+    """Its force error is near the 13 meV/Å that it has on its own data, far below the forces."""
+    folder = shared_data / "water"
+    if not (folder / "mdsim_schnet_water_1k.pt").is_file():
+        pytest.skip("the water data (../shared/data/water) are not at hand")
+    config = load_config(
+        ROOT / "examples" / "water_outside.yaml",
+        overrides=[
+            f"data.path={folder / 'water_2k_shuffled.npz'}",
+            f"potential.path={folder / 'mdsim_schnet_water_1k.pt'}",
+        ],
+    )
+    frames = read_frames(config.data.path, energy_unit="eV", index=":2")
+    system = system_from_frames(frames)
+    potential = load_model(start_model_path(config), config, system.n_atoms)
+    potential.require_trainable()
+    errors = energy_and_force_mae(potential, system, frames)
+    assert errors.force_mae_ev_per_angstrom < 0.03 < 0.5 * float(frames.forces.abs().mean())
 
 
 def test_the_page_follows_from_its_json_alone() -> None:

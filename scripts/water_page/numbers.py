@@ -10,6 +10,7 @@ from typing import Any
 from case_study.numbers import gather, read_run
 from case_study.reproduce import commands
 
+from stablemd.config import RunConfig
 from stablemd.evaluation.figures import ObservableCurves
 from stablemd.evaluation.survival import StableTime
 
@@ -41,8 +42,10 @@ def read(path: Path, config: Path) -> Run:
         ConfigError: it was made with another configuration.
     """
     run, report = read_run(path)
+    # A run that is older than a key had what is the key's default today.
+    settings = RunConfig.from_values(run.read_config(), str(path)).to_values()
     lines = commands(
-        run.read_config(),
+        settings,
         config,
         f"examples/{config.name}",
         pretrains="pretrain" in run.stages(),
