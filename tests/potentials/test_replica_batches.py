@@ -49,6 +49,19 @@ def test_halved_batches_give_the_numbers_of_one(fits: int, error: type[Exception
         assert batches.limit is not None and batches.limit > fits / 2 - 1
 
 
+def test_a_first_bound_is_kept_and_passed_on() -> None:
+    positions, evaluate = torch.rand(100, 4, 3), Small(100)
+    batches = ReplicaBatches(7)
+    for same in (batches, batches.like()):
+        sums, doubled = same(evaluate, positions)
+        torch.testing.assert_close(sums, positions.sum(dim=(1, 2)))
+        assert torch.equal(doubled, 2.0 * positions)
+    assert set(evaluate.sizes) == {7, 2}
+    evaluate.sizes.clear()
+    ReplicaBatches().like()(evaluate, positions)
+    assert max(evaluate.sizes) == 100
+
+
 def test_one_replica_that_does_not_fit_is_a_clear_error() -> None:
     with pytest.raises(PotentialError, match="one replica"):
         ReplicaBatches()(Small(0), torch.zeros(4, 2, 3))

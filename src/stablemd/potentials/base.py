@@ -109,12 +109,19 @@ class EagerSampling(SamplingForm):
     of a periodic system come from lists with a skin on a CPU (built anew in
     every call where there are several batches), and are searched in every call
     elsewhere.
+
+    Args:
+        potential: the model.
+        system: what is simulated.
+        largest_batch: replicas in a batch at most; None: as many as fit into memory.
     """
 
-    def __init__(self, potential: Potential, system: System) -> None:
+    def __init__(
+        self, potential: Potential, system: System, largest_batch: int | None = None
+    ) -> None:
         self._potential = potential
         self._system = system
-        self._batches = ReplicaBatches()
+        self._batches = ReplicaBatches(largest_batch)
         keeps = system.is_periodic and potential.device.type == "cpu"
         self._lists = VerletList(system.pbc, potential.cutoff, SKIN) if keeps else None
 
@@ -150,7 +157,7 @@ class EagerSampling(SamplingForm):
 
     def for_thread(self) -> EagerSampling:
         other = copy.copy(self)
-        other._batches = ReplicaBatches()
+        other._batches = self._batches.like()
         other._lists = None if self._lists is None else self._lists.like()
         return other
 

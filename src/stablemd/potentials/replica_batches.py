@@ -31,11 +31,18 @@ class ReplicaBatches:
     Linux that asks for too much is ended without an error, so waiting for one
     is not enough.)  A batch that runs out of memory all the same is halved,
     for good.
+
+    Args:
+        largest: replicas in a batch at most from the start; None: no such bound.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int | None = None) -> None:
         self._tried = FIRST_BATCH
-        self._limit: int | None = None
+        self._largest = self._limit = largest
+
+    def like(self) -> ReplicaBatches:
+        """New ones with the same first bound."""
+        return ReplicaBatches(self._largest)
 
     @property
     def limit(self) -> int | None:
