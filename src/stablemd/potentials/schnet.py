@@ -29,6 +29,9 @@ LOG2 = math.log(2.0)
 KNOTS_PER_GAUSSIAN = 24
 """Knots of the filter tables per Gaussian of the distance expansion, i.e. per its width."""
 
+MIN_PAIRS_PER_KNOT = 4
+"""With fewer pairs the filter network takes no longer for all of them than the tables."""
+
 
 def shifted_softplus(x: Tensor) -> Tensor:
     """``ln(1 + exp(x)) - ln 2``, SchNet's activation."""
@@ -188,7 +191,7 @@ class SchNet(Potential):
         n_knots = KNOTS_PER_GAUSSIAN * len(self.gaussian_centres)
         if (
             self.tabulate_filters
-            and len(distances) > n_knots
+            and len(distances) > MIN_PAIRS_PER_KNOT * n_knots
             and distances.device.type == "cpu"
             and distances.dtype == torch.float32
         ):

@@ -22,14 +22,12 @@ class EpochFrames:
         n_dropped: recorded frames with numbers that are not finite.
         covered: whether a frame is of a kind that the reference structures know, (n,) bool;
             None if that can't be told.
-        n_steps: steps that were tried on these frames.
     """
 
     frames: SampledFrames
     energies: Tensor
     n_dropped: int = 0
     covered: Tensor | None = None
-    n_steps: int = 0
 
     def select(self, keep: Tensor, n_dropped: int) -> EpochFrames:
         """The frames at a mask; ``n_dropped`` were left out."""

@@ -157,15 +157,14 @@ class StableObjective:
     def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it.
 
-        With ``assess`` the noise of the gradient is estimated, from the scatter
-        between groups of replicas; that costs as much as a further backward pass.
+        With ``assess`` the noise of the gradient and of the loss is estimated, from the
+        scatter between groups of replicas; that costs as much as a further backward pass.
         """
         settings = self._settings
         if len(epoch.energies) < 2:
             return None  # every replica failed before its first frame was recorded
         if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
             return None
-        first = epoch.n_steps == 0
         with self.estimator_watch:
             self.optimizer.zero_grad(set_to_none=True)
             result = observable_gradient(
@@ -178,7 +177,7 @@ class StableObjective:
                 max_backward=settings.max_backward_frames,
                 seed=self.steps_done,
                 noise_groups=NOISE_GROUPS if assess else 0,
-                error_bars=first,
+                error_bars=assess,
             )
             if settings.relative_entropy_weight > 0.0:
                 relative_entropy_gradient(
@@ -211,10 +210,9 @@ class StableObjective:
         share = self._limited_step(epoch)
         self._restoring = share == 0.0 and not self._restoring
         self.steps_done += 1
-        epoch.n_steps += 1
         return StepRecord(
             observable_loss=result.loss,
-            observable_loss_stderr=result.loss_stderr if first else None,
+            observable_loss_stderr=result.loss_stderr if assess else None,
             label_loss=label_value,
             anchor_loss=anchor_value,
             observable_gradient_norm=norm(g_obs),
@@ -295,9 +293,12 @@ class StableObjective:
             self.rate_scale * (p.detach() - b)
             for p, b in zip(self._parameters, before, strict=True)
         ]
-        share_before = epoch.n_eff_share(epoch.energies, self._beta)
+        floor = epoch.n_eff_share(epoch.energies, self._beta) - self._settings.max_n_eff_loss
         usage_before = self.budget.usage(self.errors)
+        allowed = 1.0
         for share in SHRINK_FACTORS:
+            if share > allowed:
+                continue
             self._move(before, proposed, share)
             form = self.sampling_form()
             errors = self._errors(form)
@@ -306,16 +307,31 @@ class StableObjective:
                 continue
             with self.estimator_watch:
                 energies = threaded_energies(form, epoch.frames.positions, epoch.frames.cells)
-            n_eff = epoch.n_eff_share(energies, self._beta)
-            if not n_eff >= share_before - self._settings.max_n_eff_loss:
+            if not epoch.n_eff_share(energies, self._beta) >= floor:
+                allowed = self._share_on_paper(epoch, energies, share, floor)
                 continue
             self.errors, epoch.energies = errors, energies
             self._follow(RATE_GROWTH if share == 1.0 else max(share, RATE_CUT))
-            centre_energies(self._potential, self._system, self._train)
+            centre_energies(self._potential, self._system, self._train, form)
             return share
         self._put(before)
         self.optimizer.load_state_dict(memory)  # a rejected step leaves no momentum
         self._follow(REJECTED_CUT)
+        return 0.0
+
+    def _share_on_paper(
+        self, epoch: EpochFrames, energies: Tensor, tried: float, floor: float
+    ) -> float:
+        """The largest smaller share that is allowed if energies change in proportion to it."""
+        change = (energies - epoch.energies) / tried
+        if not bool(change.isfinite().all()):
+            return 0.5 * tried  # a step this long says nothing about shorter ones
+        for share in SHRINK_FACTORS:
+            if (
+                share < tried
+                and epoch.n_eff_share(epoch.energies + share * change, self._beta) >= floor
+            ):
+                return share
         return 0.0
 
     def _follow(self, factor: float) -> None:

@@ -12,8 +12,8 @@ class StepRecord:
 
     Attributes:
         observable_loss: loss on the ensemble averages before the step.
-        observable_loss_stderr: its standard error (jackknife over replicas); None after an
-            epoch's first step.
+        observable_loss_stderr: its standard error (jackknife over replicas), where the
+            noise was assessed; else None.
         label_loss: energy/force loss of the step's batch.
         anchor_loss: mean squared change of forces on the model's own stable frames.
         observable_gradient_norm: norm of the estimator's gradient.
