@@ -167,6 +167,8 @@ def _version(package: str) -> str:
 
 def section(measured: dict[str, Any]) -> str:
     """Markdown of what was measured."""
+    if not measured:
+        return "The study has not been run at full length yet, so no numbers stand here.\n"
     lines = []
     for package, m in measured.items():
         first = m["candidates"][0]
