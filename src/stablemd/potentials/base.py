@@ -108,12 +108,7 @@ class EagerSampling(SamplingForm):
     More replicas than fit into memory are evaluated in several batches.  Pairs
     of a periodic system come from lists with a skin on a CPU (built anew in
     every call where there are several batches), and are searched in every call
-    elsewhere.
-
-    Args:
-        potential: the model.
-        system: what is simulated.
-        largest_batch: replicas in a batch at most; None: as many as fit into memory.
+    elsewhere.  ``largest_batch``: replicas in a batch at most, where that is given.
     """
 
     def __init__(
