@@ -15,6 +15,7 @@ from benchmarks import (
     ceiling,
     cores,
     cuda,
+    demo_run,
     estimator,
     learning_epoch,
     neighbours,
@@ -32,6 +33,7 @@ MODULES = (
     cores,
     ceiling,
     learning_epoch,
+    demo_run,
     water_md,
     neighbours,
     estimator,
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = Settings(options.replicas, options.steps, options.repeats, options.full)
     console = Console()
     new = {}
-    for key in [] if options.page_only else options.section or SECTIONS:
+    usual = [key for key, section in SECTIONS.items() if options.full or not section.long]
+    for key in [] if options.page_only else options.section or usual:
         section = SECTIONS[key]
         lacking = section.why_not() if section.why_not else None
         if lacking:

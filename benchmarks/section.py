@@ -39,6 +39,7 @@ class Section:
         derive: further numbers from the timings, for ``results.json``.
         describe: those numbers as Markdown, for the page.
         draw: those numbers as a PNG, for the page.
+        long: whether a run of all sections leaves it out unless it is to be full.
         why_not: what this machine lacks for it, None where nothing is lacking.
     """
 
@@ -50,4 +51,5 @@ class Section:
     derive: Callable[[Settings, Sequence[Timing]], dict[str, Any]] | None = None
     describe: Callable[[dict[str, Any]], str] | None = None
     draw: Callable[[dict[str, Any]], bytes] | None = None
+    long: bool = False
     why_not: Callable[[], str | None] | None = None
