@@ -14,7 +14,8 @@ def scaling_figure(rates: dict[str, dict[str, dict[str, float]]]) -> bytes:
         rates: contender -> number of replicas -> rates, from ``schnet_scaling.derive``.
     """
     with style():
-        figure = new_figure(WIDTH, 0.62 * WIDTH)
+        figure = new_figure(WIDTH, 0.75 * WIDTH)
+        figure.set_layout_engine("constrained")
         axes: Any = figure.add_subplot()
         for marker, (name, sizes) in zip("osD^vPX", rates.items(), strict=False):
             replicas = [int(n) for n in sizes]
@@ -26,7 +27,7 @@ def scaling_figure(rates: dict[str, dict[str, dict[str, float]]]) -> bytes:
             xlabel="replicas",
             ylabel="CPU time per atom and step, µs",
         )
-        axes.legend(fontsize=7)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
         return to_png(figure)
 
 
