@@ -39,7 +39,7 @@ TORCH_GEOMETRIC = "torch_geometric, plain loop"
 ASE = "ASE, one replica at a time"
 TORCH_SIM = "torch-sim, model by autograd"
 EAGER = "stablemd, model by autograd"
-EAGER_TABLES = "stablemd, the same with filters from tables"
+EAGER_EXACT = "stablemd, model by autograd without tables"
 WHOLE = "stablemd, whole step"
 BARE = "stablemd, sampling form alone"
 
@@ -115,14 +115,14 @@ class Aspirin:
         return Contender(BARE, run, self._units(n_steps))
 
     def eager(self, n_steps: int) -> Contender:
+        """The step loop with the model by autograd, as it comes."""
+        return self._eager(EAGER, self.potential, n_steps)
+
+    def eager_exact(self, n_steps: int) -> Contender:
         """The step loop with the model by autograd, a filter network's pass for every pair."""
         exact = copy.deepcopy(self.potential)
         exact.tabulate_filters = False
-        return self._eager(EAGER, exact, n_steps)
-
-    def eager_tables(self, n_steps: int) -> Contender:
-        """The step loop with the model by autograd as it comes, with tables of its filters."""
-        return self._eager(EAGER_TABLES, self.potential, n_steps)
+        return self._eager(EAGER_EXACT, exact, n_steps)
 
     def _eager(self, name: str, potential: SchNet, n_steps: int) -> Contender:
         form = EagerSampling(potential, self.system)
