@@ -45,6 +45,8 @@ def needs_stress(potential: Potential, ice: System, positions: Tensor) -> None:
     try:
         potential.energy_forces_and_stress(ice, positions[:1])
     except PotentialError as error:
+        if "stress" not in str(error):
+            raise
         pytest.skip(f"gives no stress: {error}")
 
 
