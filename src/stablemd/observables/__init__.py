@@ -8,6 +8,7 @@ from stablemd.observables.base import Observable
 from stablemd.observables.bond_excess import BondExcess
 from stablemd.observables.bond_lengths import BondLengths
 from stablemd.observables.comparison import ObservableError, compare_with_reference
+from stablemd.observables.contact_excess import ContactExcess
 from stablemd.observables.coordination_number import CoordinationNumber
 from stablemd.observables.density import Density
 from stablemd.observables.diffusion import DiffusionCoefficient, yeh_hummer_correction
@@ -48,6 +49,7 @@ for _kind in (
     DihedralDistribution,
     BondLengths,
     MinimumIntermolecularDistance,
+    ContactExcess,
     CoordinationNumber,
     TetrahedralOrder,
     RadiusOfGyration,
@@ -78,6 +80,7 @@ __all__ = [
     "Average",
     "BondExcess",
     "BondLengths",
+    "ContactExcess",
     "CoordinationNumber",
     "Density",
     "DiffusionCoefficient",

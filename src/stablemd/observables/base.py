@@ -34,6 +34,9 @@ class Observable(ABC):
     component_atoms: Tensor | None = None
     """The atoms that each component is about, (D, m) int64; None where it is the whole system."""
 
+    sees_surroundings: bool = False
+    """Whether a component depends on atoms near those that it is about as well."""
+
     @property
     def key(self) -> str:
         """What stands for this observable in metrics and reports."""

@@ -15,6 +15,7 @@ from stablemd.observables.angle_distribution import AngleDistribution
 from stablemd.observables.base import Observable
 from stablemd.observables.bond_excess import BondExcess
 from stablemd.observables.bond_lengths import BondLengths
+from stablemd.observables.contact_excess import ContactExcess
 from stablemd.observables.coordination_number import CoordinationNumber
 from stablemd.observables.density import Density
 from stablemd.observables.dihedral_distribution import DihedralDistribution
@@ -176,6 +177,22 @@ class IntermolecularDistanceSettings(_Compared):
         return MinimumIntermolecularDistance(system, pair=self.pair)
 
 
+class ContactExcessSettings(_Compared):
+    """Contacts of different molecules that are closer than any in the reference."""
+
+    name: Literal["contact_excess"] = "contact_excess"
+    margin: NonNegativeFloat = Field(
+        0.05, description="of the closest distances below those of the reference, in Å"
+    )
+    width: PositiveFloat = Field(0.1, description="intrusion in Å that counts one")
+    loss: LossName = Field("integrated_absolute", description="distance to the reference")
+
+    def build(self, system: System, reference: Tensor, cells: Tensor | None = None) -> Observable:
+        return ContactExcess.from_reference(
+            system, reference, cells, margin=self.margin, width=self.width
+        )
+
+
 class CoordinationNumberSettings(_Compared):
     """The mean number of neighbours within a cutoff."""
 
@@ -268,6 +285,7 @@ ObservableSettings = Annotated[
     | DihedralDistributionSettings
     | BondLengthsSettings
     | IntermolecularDistanceSettings
+    | ContactExcessSettings
     | CoordinationNumberSettings
     | TetrahedralOrderSettings
     | RadiusOfGyrationSettings
