@@ -1,7 +1,8 @@
 """Write docs/case_studies/water.md from finished run directories.
 
 python scripts/write_water_page.py --localized runs/water_schnet \
-    --global runs/water_schnet_global --outside runs/water_outside
+    --lengths runs/water_schnet_lengths --global runs/water_schnet_global \
+    --rdf runs/water_schnet_rdf --outside runs/water_outside --gemnet runs/water_gemnet_small
 """
 
 from __future__ import annotations
@@ -33,17 +34,25 @@ DATA = ROOT.parent / "shared" / "data" / "water"
 PAGE = ROOT / "docs" / "case_studies" / "water.md"
 CONFIGS = {
     "localized": "water_schnet.yaml",
+    "lengths": "water_schnet_lengths.yaml",
     "global": "water_schnet_global.yaml",
+    "rdf": "water_schnet_rdf.yaml",
     "outside": "water_outside.yaml",
+    "gemnet": "water_gemnet_small.yaml",
 }
+ALTERNATIVES = {
+    "lengths": "localized on O–H lengths",
+    "global": "global",
+    "rdf": "global on RDFs and shortest distance",
+}
+"""Further trainings of the localized run's start, as the table has them."""
 
 
 def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) -> list[Path]:
     """Write the page, its JSON and its figures.
 
     Args:
-        paths: run directories by name; "localized", and "global" and "outside" if they are
-            there.
+        paths: run directories by name; "localized", and of the other ones those that are there.
         page: Markdown file.
         check: the reference force field's own frames, see ``check_reference``.
 
@@ -54,20 +63,24 @@ def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) 
         StablemdError: a run is not finished, or was made with another configuration.
     """
     runs = {name: read(path, EXAMPLES / CONFIGS[name]) for name, path in paths.items()}
-    local, other, outside = (runs.get(name) for name in CONFIGS)
+    local = runs.get("localized")
     if local is None:
         raise SystemExit("the page needs the run of the localized estimator; give --localized")
+    others = {name: runs[name] for name in ALTERNATIVES if name in runs}
+    separate = {name: runs[name] for name in ("outside", "gemnet") if name in runs}
     numbers: dict[str, Any] = {
         "reference_check": check,
-        "own": rows(local, other),
-        "outside": None if outside is None else rows(outside, None),
+        "own": rows(local, {ALTERNATIVES[name]: run for name, run in others.items()}),
+        "outside": rows(separate["outside"]) if "outside" in separate else None,
+        "gemnet": rows(separate["gemnet"]) if "gemnet" in separate else None,
+        "not_run": {name: config for name, config in CONFIGS.items() if name not in runs},
         "runs": {name: run.numbers for name, run in runs.items()},
         "ratios": {name: run.numbers["comparison"] for name, run in runs.items()},
-        "localized_over_global": None if other is None else _ratio(local, other),
+        "localized_over": {name: _ratio(local, run) for name, run in others.items()},
     }
     files = {}
     for name, run in runs.items():
-        if name == "global":
+        if name in ALTERNATIVES:
             continue
         for what, figure in (
             ("survival", survival_figure(run.stable_times)),
@@ -83,7 +96,7 @@ def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) 
 
 
 def _ratio(local: Run, other: Run) -> dict[str, Any]:
-    """Mean time to failure after the localized estimator over that after the global one."""
+    """Mean time to failure after the localized training over that after another one."""
     estimate = failure_rate_ratio(local.stable_times["after"], other.stable_times["after"])
     return dict(estimate.to_json())
 

@@ -68,11 +68,18 @@ def model_row(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def rows(localized: Run, other: Run | None) -> list[dict[str, Any]]:
-    """The models of one start: before, control, and after each estimator."""
-    found = localized.numbers["evaluation"]
-    names = {"before": "before", "control": "control", "after": "after, localized"}
-    result = [model_row(name, found[role]) for role, name in names.items() if role in found]
-    if other is not None:
-        result.append(model_row("after, global", other.numbers["evaluation"]["after"]))
+def rows(first: Run, others: Mapping[str, Run] | None = None) -> list[dict[str, Any]]:
+    """The models of one start: before, control, and after every training of it.
+
+    Args:
+        first: the run that has the start and the control.
+        others: further trainings of the same start, by what the page calls them.
+    """
+    found = first.numbers["evaluation"]
+    roles = [role for role in ("before", "control") if role in found]
+    result = [model_row(role, found[role]) for role in roles]
+    trainings = {"after": first} if not others else {"localized": first, **others}
+    for name, run in trainings.items():
+        after = name if name == "after" else f"after, {name}"
+        result.append(model_row(after, run.numbers["evaluation"]["after"]))
     return result

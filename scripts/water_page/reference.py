@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from stablemd.geometry import PairSelection
 from stablemd.observables import (
     DiffusionCoefficient,
+    MinimumIntermolecularDistance,
     RadialDistribution,
     Trajectory,
     ensemble_average,
@@ -59,10 +61,20 @@ def check_reference(data: Path) -> dict[str, Any]:
     return {
         "n_frames": N_FRAMES,
         "rdf": rdfs,
+        "oh_gap": _oh_gap(system, some),
         "early_ps": list(EARLY_PS),
         "early_slope": float(np.polyfit(lags[inside], msd[inside], 1)[0]) / 6.0,
         "diffusion": _diffusion(system, frames, place, float(target["D_A2_per_ps"])),
     }
+
+
+def _oh_gap(system: System, frames: torch.Tensor) -> list[float]:
+    """The longest O-H distance within a molecule and the shortest between two, in Å."""
+    bonds = PairSelection.of(system, ("O", "H"), intermolecular=False)
+    shortest = MinimumIntermolecularDistance(system, pair=("O", "H")).values(frames).amin()
+    cells = system.cell.expand(len(frames), 3, 3)
+    longest = bonds.distances(frames, cells, system.pbc).amax()
+    return [float(longest), float(shortest)]
 
 
 def _diffusion(
