@@ -9,6 +9,7 @@ from stablemd.observables import BondLengths
 from stablemd.observables.settings import (
     BondExcessSettings,
     BondLengthsSettings,
+    ContactExcessSettings,
     DistanceDistributionSettings,
 )
 from stablemd.system import System
@@ -136,7 +137,7 @@ def test_molecules_may_change_places(toy) -> None:
 )
 def test_observables_of_the_whole_system_are_refused(choice) -> None:
     system, frames = waters(2)
-    with pytest.raises(ConfigError, match="single bonds"):
+    with pytest.raises(ConfigError, match="single atoms or bonds"):
         LocalTarget(system, frames, (choice,), "molecule")
 
 
@@ -150,3 +151,19 @@ def test_molecules_with_unlike_numbers_of_bonds_are_taken_bond_by_bond() -> None
     with pytest.raises(ConfigError, match="choose bond"):
         LocalTarget(system, frames, (LENGTHS,), "molecule")
     assert LocalTarget(system, frames, (LENGTHS,), "bond").values(frames).shape == (4, 3)
+
+
+def test_a_collision_is_counted_to_the_two_molecules_that_collide() -> None:
+    system, frames = waters(4)
+    target = LocalTarget(system, frames, (ContactExcessSettings(),), "molecule")
+    known = target.values(frames)
+    assert float(known.abs().max()) == 0.0 and bool(target.covers(known).all())
+    colliding = frames[:1].clone()
+    colliding[:, 6:9] += frames[:1, 3:4] - frames[:1, 8:9] + 0.5  # the third meets the second
+    found = target.values(colliding)
+    by_molecule = found.reshape(4, 3).sum(dim=1)
+    assert (by_molecule > 0.0).tolist() == [False, True, True, False]
+    assert not bool(target.covers(found).any())
+    # the loss on the average is that of a molecule, whichever two of them collide
+    means = found.reshape(4, 3).mean(dim=0)
+    assert float(target.loss(means)) == pytest.approx(float(means.sum()))

@@ -120,8 +120,9 @@ def _shares(observable: Observable, around: Neighbourhoods, name: str) -> Tensor
     if atoms is None:
         raise ConfigError(
             f"stable.estimator: localized needs observables whose components belong to single "
-            f"bonds, such as bond_lengths (without by_elements) or bond_excess; {observable.key} "
-            "is an average over the whole system, so take it with estimator: boltzmann"
+            "atoms or bonds, such as contact_excess, bond_excess or bond_lengths (without "
+            f"by_elements); {observable.key} is an average over the whole system, so take it with "
+            "estimator: boltzmann"
         )
     if name in AROUND_ATOMS:
         members = [frozenset([centre]) for centre in range(len(around))]

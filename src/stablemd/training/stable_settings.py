@@ -71,7 +71,7 @@ class StableSettings(Settings):
     estimator: Literal["boltzmann", "localized"] = Field(
         "boltzmann",
         description="boltzmann: averages of the whole system; localized: observables of single "
-        "bonds against the energies of their neighbourhoods",
+        "atoms or bonds against the energies of their neighbourhoods",
     )
     neighbourhoods: Literal["molecule", "bond", "nearest", "within", "given"] = Field(
         "molecule",
