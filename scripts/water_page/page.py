@@ -93,7 +93,7 @@ def cycles_table(runs: Mapping[str, Mapping[str, Any]]) -> str:
                     run,
                     str(c["cycle"]) if c["cycle"] else "start",
                     str(c["steps_in_cycle"] or "–"),
-                    f"{c['n_failed']} of {c['n_replicas']}",
+                    f"{c['n_failed']} of {c['n_replicas'] * c['n_phases']}",
                     number(c["time_ps"]),
                     number(c["force_mae_ev_per_angstrom"]),
                     note,
