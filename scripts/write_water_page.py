@@ -82,10 +82,10 @@ def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) 
     for name, run in runs.items():
         if name in ALTERNATIVES:
             continue
-        for what, figure in (
-            ("survival", survival_figure(run.stable_times)),
-            ("rdf", observable_figure(run.curves)),
-        ):
+        pictures = {"survival": survival_figure(run.stable_times)}
+        if name != "outside":  # it runs at a temperature without reference structures
+            pictures["rdf"] = observable_figure(run.curves)
+        for what, figure in pictures.items():
             key = f"{name}_{what}"
             files[key] = page.with_name(f"{page.stem}_{key}.png")
             write_atomic(files[key], to_png(figure))

@@ -77,6 +77,8 @@ def test_models_without_failures_or_diffusion_get_a_limit_and_a_dash() -> None:
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "0 of 8" and cells[2].startswith(">") and "12.5" in cells[2]
     assert cells[3] == "0.25 ± 0.03" and cells[6] == "–"
+    short = [cell.strip() for cell in models_table([row], False).splitlines()[-1].split("|")]
+    assert short[1:-1] == [*cells[:3], cells[-1]]
 
 
 def test_the_reference_frames_have_the_references_averages(shared_data: Path) -> None:

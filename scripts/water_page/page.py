@@ -38,12 +38,15 @@ def render(numbers: Mapping[str, Any]) -> str:
     return page.rstrip() + "\n"
 
 
-def models_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Stable times, RDF errors, D and force errors of models, one line each."""
-    head = [
-        "model", "failed", "mean time to failure (ps)", "RDF MAE O–O (Å)", "O–H (Å)", "H–H (Å)",
-        "D (Å²/ps)", "force MAE (eV/Å)",
-    ]  # fmt: skip
+def models_table(rows: Sequence[Mapping[str, Any]], structure: bool = True) -> str:
+    """Stable times, RDF errors, D and force errors of models, one line each.
+
+    Without ``structure`` there are no RDFs and no D, for want of a reference.
+    """
+    head = ["model", "failed", "mean time to failure (ps)"]
+    if structure:
+        head += ["RDF MAE O–O (Å)", "O–H (Å)", "H–H (Å)", "D (Å²/ps)"]
+    head.append("force MAE (eV/Å)")
     lines = []
     for row in rows:
         stable = row["stable_time_ps"]
@@ -51,16 +54,11 @@ def models_table(rows: Sequence[Mapping[str, Any]]) -> str:
         mean = mean_time(row)
         if stable["mean_time_to_failure"] is not None:
             mean += f" ({interval(limits)})"
-        lines.append(
-            [
-                row["model"],
-                f"{stable['n_failed']} of {stable['n_replicas']}",
-                mean,
-                *(_with_error(error["mae"], error["stderr"]) for error in row["rdf"]),
-                _with_error(row["diffusion"]["value"], row["diffusion"]["stderr"]),
-                number(row["force_mae_ev_per_angstrom"]),
-            ]
-        )
+        line = [row["model"], f"{stable['n_failed']} of {stable['n_replicas']}", mean]
+        if structure:
+            line += [_with_error(error["mae"], error["stderr"]) for error in row["rdf"]]
+            line.append(_with_error(row["diffusion"]["value"], row["diffusion"]["stderr"]))
+        lines.append([*line, number(row["force_mae_ev_per_angstrom"])])
     return table(head, lines)
 
 
