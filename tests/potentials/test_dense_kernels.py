@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stablemd.potentials.dense_kernels import add_matrix_product, shifted_softplus
+from stablemd.potentials.dense_kernels import (
+    add_matrix_product,
+    matrix_product,
+    shifted_softplus,
+)
 from stablemd.potentials.float_vector import LANES
 from stablemd.potentials.kernel_cache import source_digest
 from stablemd.potentials.schnet_kernels import advance_replicas, evaluate_replicas
@@ -20,22 +24,28 @@ def random(*shape: int) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 21])
 @pytest.mark.parametrize("vectors", [1, 4, 5])
-def test_matrix_product_adds_the_exact_product(rows: int, vectors: int) -> None:
-    a, b, out = random(rows, 40), random(40, vectors * LANES), random(rows, vectors * LANES)
-    exact = out.astype(np.float64) + a.astype(np.float64) @ b.astype(np.float64)
-    # 41 terms, each rounded once: sum of the absolute terms times half a unit in the last place.
-    bound = 41 * 2.0**-24 * (np.abs(out) + np.abs(a) @ np.abs(b))
-    add_matrix_product(a, b, out)
+@pytest.mark.parametrize("adds", [False, True])
+def test_matrix_product_is_exact_to_the_rounding_of_its_terms(
+    rows: int, vectors: int, adds: bool
+) -> None:
+    width = vectors * LANES
+    a, b, first, out = random(rows, 40), random(40, width), random(width), random(rows, width)
+    product = add_matrix_product if adds else matrix_product
+    begin = first + out.astype(np.float64) if adds else first
+    exact = begin + a.astype(np.float64) @ b.astype(np.float64)
+    # 42 terms, each rounded once: sum of the absolute terms times half a unit in the last place.
+    bound = 42 * 2.0**-24 * (np.abs(out) + np.abs(first) + np.abs(a) @ np.abs(b))
+    product(a, b, first, out)
     assert np.all(np.abs(out - exact) <= bound)
 
 
 def test_a_row_of_a_product_does_not_depend_on_the_rows_beside_it() -> None:
-    a, b = random(22, 64), random(64, 4 * LANES)
-    whole = np.zeros((22, 4 * LANES), dtype=np.float32)
-    add_matrix_product(a, b, whole)
+    a, b, first = random(22, 64), random(64, 4 * LANES), random(4 * LANES)
+    whole = np.empty((22, 4 * LANES), dtype=np.float32)
+    matrix_product(a, b, first, whole)
     for row in (0, 7, 19, 21):
-        alone = np.zeros((1, 4 * LANES), dtype=np.float32)
-        add_matrix_product(a[row : row + 1], b, alone)
+        alone = np.empty((1, 4 * LANES), dtype=np.float32)
+        matrix_product(a[row : row + 1], b, first, alone)
         assert np.array_equal(alone[0], whole[row])
 
 

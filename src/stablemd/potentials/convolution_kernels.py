@@ -12,7 +12,17 @@ import numba
 import numpy as np
 
 from stablemd.potentials.dense_kernels import FAST, FLOAT
-from stablemd.potentials.float_vector import LANES, load, splat, store, times, times_plus, total
+from stablemd.potentials.float_vector import (
+    LANES,
+    FloatVector,
+    make_load,
+    make_splat,
+    plus,
+    store,
+    times,
+    times_plus,
+    total,
+)
 
 _ZERO = FLOAT(0.0)
 _HALF = FLOAT(0.5)
@@ -68,46 +78,154 @@ def find_pairs(
     return count
 
 
-@numba.njit(inline="always", fastmath=FAST)
-def _spline_weights(t: Any) -> Any:
-    """The four cubic B-splines that are not zero at ``t`` in 0..1 of an interval."""
-    s = _ONE - t
-    b0 = _SIXTH * s * s * s
-    b1 = _SIXTH * (_FOUR + t * t * (_THREE * t - _SIX))
-    b2 = _SIXTH * (_ONE + t * (_THREE + t * (_THREE - _THREE * t)))
-    b3 = _SIXTH * t * t * t
-    return b0, b1, b2, b3
+@numba.njit(fastmath=FAST)
+def spline_weights(geometry: Any, count: int, weights: Any) -> None:
+    """The four cubic B-splines that are not zero at each pair's distance, and their slopes.
+
+    ``weights`` (P, 8) receives them, the slopes by the distance in units of the spacing.
+    """
+    for p in range(count):
+        t = geometry[p, 0]
+        s = _ONE - t
+        weights[p, 0] = _SIXTH * s * s * s
+        weights[p, 1] = _SIXTH * (_FOUR + t * t * (_THREE * t - _SIX))
+        weights[p, 2] = _SIXTH * (_ONE + t * (_THREE + t * (_THREE - _THREE * t)))
+        weights[p, 3] = _SIXTH * t * t * t
+        weights[p, 4] = -_HALF * s * s
+        weights[p, 5] = _HALF * t * (_THREE * t - _FOUR)
+        weights[p, 6] = _HALF * (_ONE + t * (_TWO - _THREE * t))
+        weights[p, 7] = _HALF * t * t
 
 
-@numba.njit(inline="always", fastmath=FAST)
-def _spline_slopes(t: Any) -> Any:
-    """Their derivatives by ``t``."""
-    s = _ONE - t
-    d0 = -_HALF * s * s
-    d1 = _HALF * t * (_THREE * t - _FOUR)
-    d2 = _HALF * (_ONE + t * (_TWO - _THREE * t))
-    d3 = _HALF * t * t
-    return d0, d1, d2, d3
+def _make_convolution(lanes: int) -> tuple[Any, Any, Any]:
+    """The three passes over the pairs, for ``lanes`` features from ``f`` on.
+
+    Pairs of one first atom follow each other: its features, and what is summed
+    for it, stay in registers.
+    """
+    load, splat = make_load(FloatVector(lanes)), make_splat(FloatVector(lanes))
+
+    @numba.njit(inline="always", fastmath=FAST)
+    def splats(weights: Any, p: Any, k: Any) -> Any:
+        return (
+            splat(weights[p, k]),
+            splat(weights[p, k + 1]),
+            splat(weights[p, k + 2]),
+            splat(weights[p, k + 3]),
+        )
+
+    @numba.njit(inline="always", fastmath=FAST)
+    def mixed(table: Any, row: Any, width: Any, v: Any) -> Any:
+        w = times(v[0], load(table, row))
+        w = times_plus(v[1], load(table, row + width), w)
+        w = times_plus(v[2], load(table, row + 2 * width), w)
+        return times_plus(v[3], load(table, row + 3 * width), w)
+
+    @numba.njit(fastmath=FAST)
+    def gather(
+        x: Any, table: Any, pairs: Any, knots: Any, weights: Any, count: int, f: int, out: Any
+    ) -> None:
+        width = x.shape[1]
+        p = 0
+        while p < count:
+            atom = pairs[p, 0]
+            i = atom * width + f
+            x_i, sums = load(x, i), splat(_ZERO)
+            while p < count and pairs[p, 0] == atom:
+                j = pairs[p, 1] * width + f
+                w = mixed(table, knots[p] * width + f, width, splats(weights, p, 0))
+                sums = times_plus(w, load(x, j), sums)
+                store(out, j, times_plus(w, x_i, load(out, j)))
+                p += 1
+            store(out, i, plus(sums, load(out, i)))
+
+    @numba.njit(fastmath=FAST)
+    def scatter(
+        x: Any,
+        g: Any,
+        table: Any,
+        pairs: Any,
+        knots: Any,
+        weights: Any,
+        count: int,
+        f: int,
+        g_x: Any,
+        g_scaled: Any,
+    ) -> None:
+        width = x.shape[1]
+        # A pair's sum over the lanes is made while the next pair is worked on.
+        before, slopes = 0, splat(_ZERO)
+        p = 0
+        while p < count:
+            atom = pairs[p, 0]
+            i = atom * width + f
+            x_i, g_i, sums = load(x, i), load(g, i), splat(_ZERO)
+            while p < count and pairs[p, 0] == atom:
+                g_scaled[before] += total(slopes)
+                j, row = pairs[p, 1] * width + f, knots[p] * width + f
+                g_j = load(g, j)
+                w = mixed(table, row, width, splats(weights, p, 0))
+                sums = times_plus(w, g_j, sums)
+                store(g_x, j, times_plus(w, g_i, load(g_x, j)))
+                both = times_plus(g_i, load(x, j), times(g_j, x_i))
+                slopes = times(mixed(table, row, width, splats(weights, p, 4)), both)
+                before = p
+                p += 1
+            store(g_x, i, plus(sums, load(g_x, i)))
+        g_scaled[before] += total(slopes)
+
+    @numba.njit(fastmath=FAST)
+    def scatter_slopes(
+        x: Any,
+        g: Any,
+        table: Any,
+        pairs: Any,
+        knots: Any,
+        weights: Any,
+        count: int,
+        f: int,
+        g_scaled: Any,
+    ) -> None:
+        width = x.shape[1]
+        before, slopes = 0, splat(_ZERO)
+        p = 0
+        while p < count:
+            atom = pairs[p, 0]
+            i = atom * width + f
+            x_i, g_i = load(x, i), load(g, i)
+            while p < count and pairs[p, 0] == atom:
+                g_scaled[before] += total(slopes)
+                j, row = pairs[p, 1] * width + f, knots[p] * width + f
+                both = times_plus(g_i, load(x, j), times(load(g, j), x_i))
+                slopes = times(mixed(table, row, width, splats(weights, p, 4)), both)
+                before = p
+                p += 1
+        g_scaled[before] += total(slopes)
+
+    return gather, scatter, scatter_slopes
+
+
+_gather_4, _scatter_4, _scatter_slopes_4 = _make_convolution(4 * LANES)
+_gather_2, _scatter_2, _scatter_slopes_2 = _make_convolution(2 * LANES)
+_gather_1, _scatter_1, _scatter_slopes_1 = _make_convolution(LANES)
 
 
 @numba.njit(fastmath=FAST)
 def gather_messages(
-    x: Any, table: Any, pairs: Any, knots: Any, geometry: Any, count: int, out: Any
+    x: Any, table: Any, pairs: Any, knots: Any, weights: Any, count: int, out: Any
 ) -> None:
     """out_i += sum_j W(d_ij) x_j with W from the table (knots + 3, F) of coefficients."""
-    width = x.shape[1]
-    for p in range(count):
-        b0, b1, b2, b3 = _spline_weights(geometry[p, 0])
-        v0, v1, v2, v3 = splat(b0), splat(b1), splat(b2), splat(b3)
-        i, j, row = pairs[p, 0] * width, pairs[p, 1] * width, knots[p] * width
-        for f in range(0, width, LANES):
-            c = row + f
-            w = times(v0, load(table, c))
-            w = times_plus(v1, load(table, c + width), w)
-            w = times_plus(v2, load(table, c + 2 * width), w)
-            w = times_plus(v3, load(table, c + 3 * width), w)
-            store(out, i + f, times_plus(w, load(x, j + f), load(out, i + f)))
-            store(out, j + f, times_plus(w, load(x, i + f), load(out, j + f)))
+    if count <= 0:
+        return
+    width, f = x.shape[1], 0
+    while f + 4 * LANES <= width:
+        _gather_4(x, table, pairs, knots, weights, count, f, out)
+        f += 4 * LANES
+    if f + 2 * LANES <= width:
+        _gather_2(x, table, pairs, knots, weights, count, f, out)
+        f += 2 * LANES
+    if f < width:
+        _gather_1(x, table, pairs, knots, weights, count, f, out)
 
 
 @numba.njit(fastmath=FAST)
@@ -117,53 +235,38 @@ def scatter_gradients(
     table: Any,
     pairs: Any,
     knots: Any,
-    geometry: Any,
+    weights: Any,
     count: int,
     g_x: Any,
     g_scaled: Any,
 ) -> None:
     """Backward of ``gather_messages``: adds to ``g_x`` and to dE/d(scaled distance)."""
-    width = x.shape[1]
-    for p in range(count):
-        t = geometry[p, 0]
-        b0, b1, b2, b3 = _spline_weights(t)
-        v0, v1, v2, v3 = splat(b0), splat(b1), splat(b2), splat(b3)
-        d0, d1, d2, d3 = _spline_slopes(t)
-        u0, u1, u2, u3 = splat(d0), splat(d1), splat(d2), splat(d3)
-        i, j, row = pairs[p, 0] * width, pairs[p, 1] * width, knots[p] * width
-        sums = splat(_ZERO)
-        for f in range(0, width, LANES):
-            c = row + f
-            c0, c1 = load(table, c), load(table, c + width)
-            c2, c3 = load(table, c + 2 * width), load(table, c + 3 * width)
-            w = times_plus(v3, c3, times_plus(v2, c2, times_plus(v1, c1, times(v0, c0))))
-            slope = times_plus(u3, c3, times_plus(u2, c2, times_plus(u1, c1, times(u0, c0))))
-            gi, gj = load(g, i + f), load(g, j + f)
-            both = times_plus(gi, load(x, j + f), times(gj, load(x, i + f)))
-            sums = times_plus(slope, both, sums)
-            store(g_x, i + f, times_plus(w, gj, load(g_x, i + f)))
-            store(g_x, j + f, times_plus(w, gi, load(g_x, j + f)))
-        g_scaled[p] += total(sums)
+    if count <= 0:
+        return
+    width, f = x.shape[1], 0
+    while f + 4 * LANES <= width:
+        _scatter_4(x, g, table, pairs, knots, weights, count, f, g_x, g_scaled)
+        f += 4 * LANES
+    if f + 2 * LANES <= width:
+        _scatter_2(x, g, table, pairs, knots, weights, count, f, g_x, g_scaled)
+        f += 2 * LANES
+    if f < width:
+        _scatter_1(x, g, table, pairs, knots, weights, count, f, g_x, g_scaled)
 
 
 @numba.njit(fastmath=FAST)
 def scatter_slopes(
-    x: Any, g: Any, table: Any, pairs: Any, knots: Any, geometry: Any, count: int, g_scaled: Any
+    x: Any, g: Any, table: Any, pairs: Any, knots: Any, weights: Any, count: int, g_scaled: Any
 ) -> None:
     """``scatter_gradients`` for an interaction whose input does not depend on positions."""
-    width = x.shape[1]
-    for p in range(count):
-        d0, d1, d2, d3 = _spline_slopes(geometry[p, 0])
-        u0, u1, u2, u3 = splat(d0), splat(d1), splat(d2), splat(d3)
-        i, j, row = pairs[p, 0] * width, pairs[p, 1] * width, knots[p] * width
-        sums = splat(_ZERO)
-        for f in range(0, width, LANES):
-            c = row + f
-            slope = times(u0, load(table, c))
-            slope = times_plus(u1, load(table, c + width), slope)
-            slope = times_plus(u2, load(table, c + 2 * width), slope)
-            slope = times_plus(u3, load(table, c + 3 * width), slope)
-            both = times(load(g, i + f), load(x, j + f))
-            both = times_plus(load(g, j + f), load(x, i + f), both)
-            sums = times_plus(slope, both, sums)
-        g_scaled[p] += total(sums)
+    if count <= 0:
+        return
+    width, f = x.shape[1], 0
+    while f + 4 * LANES <= width:
+        _scatter_slopes_4(x, g, table, pairs, knots, weights, count, f, g_scaled)
+        f += 4 * LANES
+    if f + 2 * LANES <= width:
+        _scatter_slopes_2(x, g, table, pairs, knots, weights, count, f, g_scaled)
+        f += 2 * LANES
+    if f < width:
+        _scatter_slopes_1(x, g, table, pairs, knots, weights, count, f, g_scaled)

@@ -75,8 +75,15 @@ def _activation(v: Any) -> Any:
     p = times_plus(r, p, splat(_E2))
     p = times_plus(r, p, one)
     u = times(times_plus(r, p, one), power_of_two(rounded))
-    # ln(1 + u) = 2 atanh(u / (2 + u)), and u / (2 + u) is at most 1/3.
-    s = divided(u, plus(u, splat(_TWO)))
+    # One division serves 1 / (1 + u) and u / (2 + u): it takes as long as all the rest.
+    u1, u2 = plus(u, one), plus(u, splat(_TWO))
+    shared = divided(one, times(u1, u2))
+    inverse = times(u2, shared)
+    # ln(1 + u) = 2 atanh(u / (2 + u)), and u / (2 + u) is at most 1/3; what the
+    # three roundings took from it is put back.
+    inverse2 = times(u1, shared)
+    s = times(u, inverse2)
+    s = times_plus(minus(u, times(s, u2)), inverse2, s)
     s2 = times(s, s)
     q = times_plus(s2, splat(_A13), splat(_A11))
     q = times_plus(s2, q, splat(_A9))
@@ -84,7 +91,6 @@ def _activation(v: Any) -> Any:
     q = times_plus(s2, q, splat(_A5))
     q = times_plus(s2, q, splat(_A3))
     log1p = times(s, times_plus(s2, q, splat(_TWO)))
-    inverse = divided(one, plus(u, one))
     value = plus(at_least(v, zero), minus(log1p, splat(_LN2)))
     return value, where_negative(v, times(u, inverse), inverse)
 
@@ -106,12 +112,16 @@ _VECTORS = 4
 _BLOCK = _VECTORS * LANES
 
 
-def _make_tile(rows: int, vectors: int) -> Any:
-    """An intrinsic that adds one block of the product, ``rows`` x ``vectors * LANES``."""
+def _make_tile(rows: int, vectors: int, *, adds: bool) -> Any:
+    """An intrinsic for one block of a product, ``rows`` x ``vectors * LANES``.
+
+    It begins with the row ``first``, and with what is in ``out`` too where it ``adds``.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a, b, out = (
-            context.make_array(signature.args[k])(context, builder, arguments[k]) for k in (0, 2, 4)
+        a, b, first, out = (
+            context.make_array(signature.args[k])(context, builder, arguments[k])
+            for k in (0, 2, 4, 5)
         )
         row, column = arguments[1], arguments[3]
         depth, width = cgutils.unpack_tuple(builder, b.shape, 2)
@@ -130,7 +140,13 @@ def _make_tile(rows: int, vectors: int) -> Any:
             builder.gep(out.data, [builder.add(builder.mul(r, width), column)]) for r in row_numbers
         ]
         cells = [(r, v) for r in range(rows) for v in range(vectors)]
-        start = {c: builder.load(vector_at(out_rows[c[0]], c[1]), align=4) for c in cells}
+        begin = builder.gep(first.data, [column])
+        firsts = [builder.load(vector_at(begin, v), align=4) for v in range(vectors)]
+        start = {(r, v): firsts[v] for r, v in cells}
+        if adds:
+            for r, v in cells:
+                there = builder.load(vector_at(out_rows[r], v), align=4)
+                start[r, v] = builder.fadd(there, firsts[v], flags=CONTRACT)
         before = builder.block
         loop, end = builder.append_basic_block("depth"), builder.append_basic_block("end")
         builder.branch(loop)
@@ -161,53 +177,63 @@ def _make_tile(rows: int, vectors: int) -> Any:
         return context.get_dummy_value()
 
     @instruction
-    def tile(typing_context: Any, a: Any, row: Any, b: Any, column: Any, out: Any) -> Any:
-        return types.void(a, types.int64, b, types.int64, out), generate
+    def tile(
+        typing_context: Any, a: Any, row: Any, b: Any, column: Any, first: Any, out: Any
+    ) -> Any:
+        return types.void(a, types.int64, b, types.int64, first, out), generate
 
     return tile
 
 
-def _make_columns(vectors: int) -> Any:
-    """A function that adds ``vectors * LANES`` columns of the product, from ``column`` on."""
-    tile, half_tile, one_row = (_make_tile(rows, vectors) for rows in (_ROWS, _HALF_ROWS, 1))
+def _make_columns(vectors: int, *, adds: bool) -> Any:
+    """A function for ``vectors * LANES`` columns of the product, from ``column`` on."""
+    tile, half_tile, one_row = (
+        _make_tile(rows, vectors, adds=adds) for rows in (_ROWS, _HALF_ROWS, 1)
+    )
 
     @numba.njit(fastmath=FAST)
-    def columns(a: Any, b: Any, column: int, out: Any) -> None:
+    def columns(a: Any, b: Any, column: int, first: Any, out: Any) -> None:
         n = a.shape[0]
         i = 0
         while i + _ROWS <= n:
-            tile(a, i, b, column, out)
+            tile(a, i, b, column, first, out)
             i += _ROWS
         while i + _HALF_ROWS <= n:
-            half_tile(a, i, b, column, out)
+            half_tile(a, i, b, column, first, out)
             i += _HALF_ROWS
         while i < n:
-            one_row(a, i, b, column, out)
+            one_row(a, i, b, column, first, out)
             i += 1
 
     return columns
 
 
-_add_block = _make_columns(_VECTORS)
-_add_vector = _make_columns(1)
+def _make_product(*, adds: bool) -> Any:
+    block, vector = _make_columns(_VECTORS, adds=adds), _make_columns(1, adds=adds)
+
+    @numba.njit(fastmath=FAST)
+    def product(a: Any, b: Any, first: Any, out: Any) -> None:
+        not_inlined()
+        width = b.shape[1]
+        column = 0
+        while column + _BLOCK <= width:
+            block(a, b, column, first, out)
+            column += _BLOCK
+        while column + LANES <= width:
+            vector(a, b, column, first, out)
+            column += LANES
+
+    return product
 
 
-@numba.njit(fastmath=FAST)
-def add_matrix_product(a: Any, b: Any, out: Any) -> None:
-    """out += a @ b for a (n, k), b (k, m), out (n, m), k at least 1.
+# For a (n, k), b (k, m), first (m,), out (n, m), k at least 1.  Each number of
+# ``out`` is one sequence of multiply-adds over k, whatever the rows beside it.
 
-    Each number of ``out`` is one sequence of multiply-adds over k, whatever the
-    rows beside it.
-    """
-    not_inlined()
-    width = b.shape[1]
-    column = 0
-    while column + _BLOCK <= width:
-        _add_block(a, b, column, out)
-        column += _BLOCK
-    while column + LANES <= width:
-        _add_vector(a, b, column, out)
-        column += LANES
+matrix_product = _make_product(adds=False)
+"""out = first + a @ b."""
+
+add_matrix_product = _make_product(adds=True)
+"""out += first + a @ b."""
 
 
 @numba.njit(fastmath=FAST)
@@ -223,24 +249,6 @@ def multiply(out: Any, factors: Any) -> None:
     """out *= factors for contiguous arrays of one shape."""
     for q in range(0, out.size, LANES):
         store(out, q, times(load(out, q), load(factors, q)))
-
-
-@numba.njit(fastmath=FAST)
-def fill_rows(out: Any, row: Any) -> None:
-    """Every row of ``out`` (n, m) becomes ``row`` (m,)."""
-    n, width = out.shape
-    for i in range(n):
-        for f in range(0, width, LANES):
-            store(out, i * width + f, load(row, f))
-
-
-@numba.njit(fastmath=FAST)
-def add_row(out: Any, row: Any) -> None:
-    """Add ``row`` (m,) to every row of ``out`` (n, m)."""
-    n, width = out.shape
-    for i in range(n):
-        for f in range(0, width, LANES):
-            store(out, i * width + f, plus(load(out, i * width + f), load(row, f)))
 
 
 @numba.njit(fastmath=FAST)

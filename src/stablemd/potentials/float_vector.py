@@ -32,19 +32,20 @@ CONTRACT = ("contract",)
 
 
 class FloatVector(types.Type):
-    """``LANES`` float32 numbers."""
+    """A given number of float32 numbers."""
 
-    def __init__(self) -> None:
-        super().__init__(name=f"float_vector_{LANES}")
+    def __init__(self, lanes: int) -> None:
+        super().__init__(name=f"float_vector_{lanes}")
+        self.lanes = lanes
 
 
-float_vector = FloatVector()
+float_vector = FloatVector(LANES)
 
 
 @register_model(FloatVector)
 class _FloatVectorModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, VECTOR_TYPE)
+    def __init__(self, manager: Any, kind: FloatVector) -> None:
+        super().__init__(manager, kind, ir.VectorType(FLOAT_TYPE, kind.lanes))
 
 
 def instruction(typed: Callable[..., Any]) -> Any:
@@ -66,50 +67,62 @@ def not_inlined(typing_context: Any) -> Any:
     return types.void(), generate
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def _address(context: Any, builder: Any, kind: Any, array_type: Any, array: Any, index: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), VECTOR_TYPE.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), context.get_value_type(kind).as_pointer())
 
 
-def splat_lanes(builder: Any, number: Any) -> Any:
+def splat_lanes(builder: Any, number: Any, lanes: int = LANES) -> Any:
     """The IR of a vector with ``number`` in every lane."""
-    undefined = ir.Constant(VECTOR_TYPE, ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(FLOAT_TYPE, lanes), ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
     return builder.shuffle_vector(first, undefined, zeros)
 
 
-@instruction
-def load(typing_context: Any, flat: Any, index: Any) -> Any:
-    """The vector that begins at ``flat[index]`` of a contiguous float32 array."""
+def make_load(kind: FloatVector) -> Any:
+    """``load`` for vectors of another length; the compiler takes several registers for them."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[0], *arguments)
-        return builder.load(address, align=4)
+    def load(typing_context: Any, flat: Any, index: Any) -> Any:
+        """The vector that begins at ``flat[index]`` of a contiguous float32 array."""
 
-    return float_vector(flat, types.int64), generate
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address = _address(context, builder, kind, signature.args[0], *arguments)
+            return builder.load(address, align=4)
+
+        return kind(flat, types.int64), generate
+
+    return instruction(load)
+
+
+def make_splat(kind: FloatVector) -> Any:
+    """``splat`` for vectors of another length."""
+
+    def splat(typing_context: Any, number: Any) -> Any:
+        """A vector with the same number in every lane."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return splat_lanes(builder, arguments[0], kind.lanes)
+
+        return kind(types.float32), generate
+
+    return instruction(splat)
+
+
+load = make_load(float_vector)
+splat = make_splat(float_vector)
 
 
 @instruction
 def store(typing_context: Any, flat: Any, index: Any, vector: Any) -> Any:
-    """Write a vector to ``flat[index:index + LANES]`` of a contiguous float32 array."""
+    """Write a vector from ``flat[index]`` on into a contiguous float32 array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature.args[0], *arguments[:2])
+        address = _address(context, builder, signature.args[2], signature.args[0], *arguments[:2])
         builder.store(arguments[2], address, align=4)
         return context.get_dummy_value()
 
-    return types.void(flat, types.int64, float_vector), generate
-
-
-@instruction
-def splat(typing_context: Any, number: Any) -> Any:
-    """A vector with the same number in every lane."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return splat_lanes(builder, arguments[0])
-
-    return float_vector(types.float32), generate
+    return types.void(flat, types.int64, vector), generate
 
 
 def _operation(build: Callable[..., Any], n_operands: int, meaning: str) -> Any:
@@ -118,21 +131,20 @@ def _operation(build: Callable[..., Any], n_operands: int, meaning: str) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return build(builder, *arguments)
 
-    signature = float_vector(*[float_vector] * n_operands)
     if n_operands == 1:
 
         def typed(typing_context: Any, a: Any) -> Any:
-            return signature, generate
+            return a(a), generate
 
     elif n_operands == 2:
 
         def typed(typing_context: Any, a: Any, b: Any) -> Any:  # type: ignore[misc]
-            return signature, generate
+            return a(a, a), generate
 
     else:
 
         def typed(typing_context: Any, a: Any, b: Any, c: Any) -> Any:  # type: ignore[misc]
-            return signature, generate
+            return a(a, a, a), generate
 
     typed.__doc__ = meaning
     return instruction(typed)
@@ -147,14 +159,15 @@ def _at_least(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _where_negative(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    negative = builder.fcmp_ordered("<", a, ir.Constant(VECTOR_TYPE, [0.0] * LANES))
+    negative = builder.fcmp_ordered("<", a, ir.Constant(a.type, [0.0] * a.type.count))
     return builder.select(negative, b, c)
 
 
 def _power_of_two(builder: Any, a: Any) -> Any:
-    whole = ir.VectorType(ir.IntType(32), LANES)
-    bits = builder.shl(builder.bitcast(a, whole), ir.Constant(whole, [23] * LANES))
-    return builder.bitcast(builder.add(bits, ir.Constant(whole, [127 << 23] * LANES)), VECTOR_TYPE)
+    lanes = a.type.count
+    whole = ir.VectorType(ir.IntType(32), lanes)
+    bits = builder.shl(builder.bitcast(a, whole), ir.Constant(whole, [23] * lanes))
+    return builder.bitcast(builder.add(bits, ir.Constant(whole, [127 << 23] * lanes)), a.type)
 
 
 plus = _operation(lambda b, x, y: b.fadd(x, y, flags=CONTRACT), 2, "a + b")
@@ -171,18 +184,24 @@ ROUNDING = 12582912.0
 power_of_two = _operation(_power_of_two, 1, "2**n for a = ROUNDING + n, n a small integer")
 
 
+def _lane_numbers(first: int, count: int) -> Any:
+    """The IR of a selection of lanes."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
+
+
 @instruction
 def total(typing_context: Any, vector: Any) -> Any:
-    """Sum of the lanes, always in the same order."""
+    """Sum of the lanes, always in the same order: half is added to half until one is left."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        numbers = [
-            builder.extract_element(arguments[0], ir.Constant(ir.IntType(32), lane))
-            for lane in range(LANES)
-        ]
-        while len(numbers) > 1:
-            half = len(numbers) // 2
-            numbers = [builder.fadd(numbers[k], numbers[k + half]) for k in range(half)]
-        return numbers[0]
+        sums, lanes = arguments[0], signature.args[0].lanes
+        while lanes > 1:
+            lanes //= 2
+            lower, upper = (
+                builder.shuffle_vector(sums, sums, _lane_numbers(first, lanes))
+                for first in (0, lanes)
+            )
+            sums = builder.fadd(lower, upper)
+        return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
-    return types.float32(float_vector), generate
+    return types.float32(vector), generate

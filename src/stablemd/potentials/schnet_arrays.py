@@ -60,6 +60,7 @@ def pack_model(potential: SchNet, system: System, n_knots: int) -> tuple[Any, ..
         n_knots / potential.cutoff,
         float(potential.energy_scale),
         float(potential.atomic_shift[system.numbers].sum()),
+        _aligned((max(_whole_vectors(w.shape[0]) for w in (*project_in, *update)),)),  # no bias
     )
 
 
@@ -80,7 +81,7 @@ def make_workspace(
     if n_pairs is None:
         n_pairs = n * (n - 1) // 2
     widest = max(features, filters)
-    per_replica = 4 * n * ((k + 1) * features + k * filters + 3 * widest + 2 * half) + 32 * n_pairs
+    per_replica = 4 * n * ((k + 1) * features + k * filters + 3 * widest + 2 * half) + 64 * n_pairs
     b = max(1, min(_MAX_BLOCK, _BLOCK_BYTES // per_replica))
     rows = b * n
     return (
@@ -88,6 +89,7 @@ def make_workspace(
         _aligned((b, n_pairs, 2), np.int32),  # pairs
         _aligned((b, n_pairs), np.int32),  # knots
         _aligned((b, n_pairs, 4)),  # geometry
+        _aligned((b, n_pairs, 8)),  # weights
         _aligned((b, n_pairs)),  # g_d
         _aligned((rows, features)),  # h
         _aligned((k, rows, filters)),  # x

@@ -21,15 +21,15 @@ from stablemd.potentials.convolution_kernels import (
     gather_messages,
     scatter_gradients,
     scatter_slopes,
+    spline_weights,
 )
 from stablemd.potentials.dense_kernels import (
     FAST,
     FLOAT,
     add_matrix_product,
-    add_row,
     copy_into,
     fill,
-    fill_rows,
+    matrix_product,
     multiply,
     shifted_softplus,
 )
@@ -95,33 +95,31 @@ def evaluate_found_pairs(
         inverse_spacing,
         scale,
         shift,
+        zeros,
     ) = model
-    counts, pairs, knots, geometry, g_d = work[:5]
-    h_all, x_all, slopes_all, m_all, g_all, u_all, v_all, y_all = work[5:]
+    counts, pairs, knots, geometry, weights, g_d = work[:6]
+    h_all, x_all, slopes_all, m_all, g_all, u_all, v_all, y_all = work[6:]
     n_block, n = positions.shape[:2]
     rows = n_block * n
     n_interactions = tables.shape[0]
     h, m, g, u = h_all[:rows], m_all[:rows], g_all[:rows], u_all[:rows]
     v, y = v_all[:rows], y_all[:rows]
     for r in range(n_block):
+        spline_weights(geometry[r], counts[r], weights[r])
         copy_into(embedded, h, r * n)
     for k in range(n_interactions):
         x, slopes, table = x_all[k, :rows], slopes_all[k, :rows], tables[k]
         if k > 0:
-            fill(x, _ZERO)
-            add_matrix_product(h, w_in[k], x)
+            matrix_product(h, w_in[k], zeros, x)
         fill(m, _ZERO)
         for r in range(n_block):
             if k == 0:
                 copy_into(projected, x, r * n)
-            gather_messages(x, table, pairs[r], knots[r], geometry[r], counts[r], m)
-        fill_rows(u, b_out[k])
-        add_matrix_product(m, w_out[k], u)
+            gather_messages(x, table, pairs[r], knots[r], weights[r], counts[r], m)
+        matrix_product(m, w_out[k], b_out[k], u)
         shifted_softplus(u, u, slopes)
-        add_matrix_product(u, w_update[k], h)
-        add_row(h, b_update[k])
-    fill_rows(v, b_hidden)
-    add_matrix_product(h, w_hidden, v)
+        add_matrix_product(u, w_update[k], b_update[k], h)
+    matrix_product(h, w_hidden, b_hidden, v)
     shifted_softplus(v, v, y)
     for r in range(n_block):
         energy = 0.0
@@ -141,29 +139,24 @@ def evaluate_found_pairs(
         return
 
     # From here on h is the gradient by the features, m that by the messages, g that by x.
-    fill(h, _ZERO)
-    add_matrix_product(y, w_hidden_t, h)
+    matrix_product(y, w_hidden_t, zeros, h)
     for r in range(n_block):
         for p in range(counts[r]):
             g_d[r, p] = _ZERO
     for k in range(n_interactions - 1, -1, -1):
         x, slopes, table = x_all[k, :rows], slopes_all[k, :rows], tables[k]
-        fill(u, _ZERO)
-        add_matrix_product(h, w_update_t[k], u)
+        matrix_product(h, w_update_t[k], zeros, u)
         multiply(u, slopes)
-        fill(m, _ZERO)
-        add_matrix_product(u, w_out_t[k], m)
+        matrix_product(u, w_out_t[k], zeros, m)
         if k > 0:
             fill(g, _ZERO)
         for r in range(n_block):
             if k == 0:
-                scatter_slopes(x, m, table, pairs[r], knots[r], geometry[r], counts[r], g_d[r])
+                scatter_slopes(x, m, table, pairs[r], knots[r], weights[r], counts[r], g_d[r])
             else:
-                scatter_gradients(
-                    x, m, table, pairs[r], knots[r], geometry[r], counts[r], g, g_d[r]
-                )
+                scatter_gradients(x, m, table, pairs[r], knots[r], weights[r], counts[r], g, g_d[r])
         if k > 0:
-            add_matrix_product(g, w_in_t[k], h)
+            add_matrix_product(g, w_in_t[k], zeros, h)
     for r in range(n_block):
         forces[r] = 0.0
         for p in range(counts[r]):

@@ -79,7 +79,7 @@ def _entry_point(digest: str) -> Any:
         virial: Any,
     ) -> str:
         """Energies, forces, atomic energies, and dE/d(strain) (R, 3, 3) of R replicas."""
-        counts, pairs, knots, geometry, g_d = work[0], work[1], work[2], work[3], work[4]
+        counts, pairs, knots, geometry, g_d = work[0], work[1], work[2], work[3], work[5]
         scale = model[18]
         for start in range(0, x.shape[0], counts.shape[0]):
             stop = min(start + counts.shape[0], x.shape[0])
