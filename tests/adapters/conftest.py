@@ -98,7 +98,12 @@ def nequip_calculator(path: Path, dtype: torch.dtype) -> Any:
 # MACE
 
 
-def mace_module(dtype: torch.dtype, heads: list[str] | None = None, plain: bool = False) -> Any:
+def mace_module(
+    dtype: torch.dtype,
+    heads: list[str] | None = None,
+    plain: bool = False,
+    correlation: int = 2,
+) -> Any:
     MACE.load("modules")
     from e3nn import o3
     from mace import modules
@@ -122,7 +127,7 @@ def mace_module(dtype: torch.dtype, heads: list[str] | None = None, plain: bool 
         "atomic_energies": np.stack([energies] * len(heads)) if heads else energies,
         "avg_num_neighbors": 8.0,
         "atomic_numbers": [1, 6, 8],
-        "correlation": 2,
+        "correlation": correlation,
         "gate": torch.nn.functional.silu,
         "heads": heads,
     }
@@ -141,6 +146,12 @@ def mace_module(dtype: torch.dtype, heads: list[str] | None = None, plain: bool 
 def mace_file(folder: Path, dtype: torch.dtype) -> Path:
     path = folder / f"{dtype}.model"
     torch.save(mace_module(dtype), path)
+    return path
+
+
+def mace_cubic_file(folder: Path, dtype: torch.dtype) -> Path:
+    path = folder / f"cubic_{dtype}.model"
+    torch.save(mace_module(dtype, correlation=3), path)
     return path
 
 
@@ -172,6 +183,12 @@ def mace_heads_calculator(path: Path, dtype: torch.dtype) -> Any:
 @pytest.fixture
 def mace_with_heads(tmp_path: Path) -> Path:
     return mace_heads_file(tmp_path, torch.float64)
+
+
+@pytest.fixture
+def mace_module_with() -> Callable[[int], Any]:
+    """A MACE of a given correlation."""
+    return lambda correlation: mace_module(torch.float64, correlation=correlation)
 
 
 # graph-pes
@@ -214,6 +231,7 @@ def cases() -> list[Case]:
     if MACE.is_installed:
         found += [
             Case("mace", mace_file, mace_calculator, {}),
+            Case("mace-cubic", mace_cubic_file, mace_calculator, {}),
             Case("mace-without-scale", mace_plain_file, mace_calculator, {}),
             Case("mace-heads", mace_heads_file, mace_heads_calculator, {"head": "hybrid"}),
         ]

@@ -22,6 +22,7 @@ from stablemd.errors import PotentialError
 from stablemd.potentials.adapters.base import AdaptedPotential
 from stablemd.potentials.adapters.edges import directed_edges
 from stablemd.potentials.adapters.element_types import ElementTypes
+from stablemd.potentials.adapters.mace_modules import faster_modules
 from stablemd.potentials.adapters.packages import MACE
 from stablemd.potentials.batch import Batch
 
@@ -116,7 +117,8 @@ class MACEModel(AdaptedPotential):
             "ptr": torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
             "head": torch.full((batch.n_structures,), self._head, device=types.device),
         }
-        result = self.model(data, compute_force=False)
+        with faster_modules(self.model):
+            result = self.model(data, compute_force=False)
         energies: Tensor = result["node_energy"].double()
         return energies if self._isolated_atoms else energies - self._isolated(attributes)
 
