@@ -9,40 +9,47 @@ from typing import Any
 from torch import nn
 
 from stablemd.potentials.adapters.mace_contraction import FoldedContraction
-from stablemd.potentials.adapters.mace_convolution import SummedConvolution
 from stablemd.potentials.adapters.packages import MACE
+from stablemd.potentials.adapters.replaced_modules import Replacement, replaced
+from stablemd.potentials.adapters.summed_convolution import summed_convolution
 
 
 @contextmanager
 def faster_modules(model: nn.Module) -> Iterator[None]:
     """Within, a MACE computes contractions and sums over neighbours by modules of this package.
 
-    They give the same numbers up to rounding, from the same parameters.  The model is as before
-    afterwards, so that it stays what its package saves and loads.  Modules of other kinds, such
-    as accelerated ones for GPUs, are left alone.
+    They give the same numbers up to rounding, from the same parameters.  Modules of other kinds,
+    such as accelerated ones for GPUs, are left alone.
     """
-    contraction = MACE.load("modules.symmetric_contraction").SymmetricContraction
-    replaced: list[tuple[Any, str, Any]] = []
-
-    def replace(block: Any, name: str, module: nn.Module) -> None:
-        replaced.append((block, name, getattr(block, name)))
-        setattr(block, name, module)
-
-    blocks: Any = getattr(model, "products", ())
-    interactions: Any = getattr(model, "interactions", ())
-    try:
-        for block in blocks:
-            own = block.symmetric_contractions
-            if type(own) is contraction and FoldedContraction.can_be_folded(own):
-                replace(block, "symmetric_contractions", FoldedContraction(own))
-        for block in interactions:
-            own = getattr(block, "conv_tp", None)
-            if not hasattr(block, "conv_fusion") and SummedConvolution.can_be_summed(own):
-                replace(block, "conv_tp", SummedConvolution(own))
-                block.conv_fusion = True
-        yield
-    finally:
-        for block, name, module in replaced:
-            setattr(block, name, module)
-            if name == "conv_tp":
+    convolutions = _convolutions(model)
+    with replaced([*_contractions(model), *convolutions]):
+        # MACE's word for a tensor product that also sums over neighbours.
+        for block, _, _ in convolutions:
+            block.conv_fusion = True  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            for block, _, _ in convolutions:
                 del block.conv_fusion
+
+
+def _contractions(model: Any) -> list[Replacement]:
+    kind = MACE.load("modules.symmetric_contraction").SymmetricContraction
+    name = "symmetric_contractions"
+    return [
+        (block, name, FoldedContraction(getattr(block, name)))
+        for block in getattr(model, "products", ())
+        if type(getattr(block, name)) is kind
+        and FoldedContraction.can_be_folded(getattr(block, name))
+    ]
+
+
+def _convolutions(model: Any) -> list[Replacement]:
+    found: list[Replacement] = []
+    for block in getattr(model, "interactions", ()):
+        if hasattr(block, "conv_fusion") or not hasattr(block, "conv_tp"):
+            continue
+        convolution = summed_convolution(block.conv_tp)
+        if convolution is not None:
+            found.append((block, "conv_tp", convolution))
+    return found

@@ -26,6 +26,7 @@ from stablemd.potentials.adapters.nequip_files import (
     new_package,
     read_model_file,
 )
+from stablemd.potentials.adapters.nequip_modules import faster_modules
 from stablemd.potentials.adapters.nequip_state import initialized_nequip
 from stablemd.potentials.adapters.packages import NEQUIP
 from stablemd.potentials.batch import Batch
@@ -119,7 +120,9 @@ class NequIPModel(AdaptedPotential):
             "batch": batch.structure,
             "num_atoms": torch.bincount(batch.structure, minlength=batch.n_structures),
         }
-        energies: Tensor = self._energy_module(data)["atomic_energy"]
+        module = self._energy_module
+        with faster_modules(module):
+            energies: Tensor = module(data)["atomic_energy"]
         return energies.squeeze(1)
 
     def set_energy_scale(self, scale: float, shifts: dict[int, float]) -> None:
