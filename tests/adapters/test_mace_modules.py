@@ -14,11 +14,10 @@ from stablemd.potentials.adapters.packages import MACE
 if not MACE.is_installed:
     pytest.skip("mace-torch is not installed here", allow_module_level=True)
 
-from stablemd.potentials.adapters.mace_convolution import SummedConvolution
-
 from stablemd.potentials.adapters.mace import importing_mace
 from stablemd.potentials.adapters.mace_contraction import FoldedContraction
 from stablemd.potentials.adapters.mace_modules import faster_modules
+from stablemd.potentials.adapters.summed_convolution import SummedConvolution
 
 FEATURES = "4x0e+4x1o+4x2e"
 N_ELEMENTS = 5

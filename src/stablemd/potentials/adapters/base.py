@@ -19,8 +19,8 @@ EXTRA_STATE = "_extra_state"
 
 
 CACHED_ATOMS = 350
-"""Atoms of a batch on a CPU. With twice as many, what a network keeps per edge leaves the cache,
-and a replica of the benchmark (docs/benchmarks.md) took up to twice the time."""
+"""Atoms of a batch on a CPU. Larger batches gain nothing: what a network keeps per edge leaves
+the cache."""
 
 
 class AdaptedPotential(Potential):
