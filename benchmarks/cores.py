@@ -1,87 +1,157 @@
-"""The same MD on one thread and on all cores."""
+"""The same MD on one core and on all: threads, worker processes, and what is chosen."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
 
 from benchmarks.contenders import DT_FS, Aspirin
 from benchmarks.measure import Contender, Timing
 from benchmarks.schnet_md import FAST_STEPS
 from benchmarks.section import Section, Settings
-from stablemd.md import initial_state, sharding
+from stablemd.md import State, initial_state, sharding
 from stablemd.md.integrators import BAOAB
+from stablemd.md.worker_pool import POOL
+from stablemd.potentials import SamplingForm, make_potential
+from stablemd.potentials.base import EagerSampling
 from stablemd.stability import make_detectors
+from stablemd.versions import available_cores
+
+COMPILED = "SchNet, compiled form"
+AUTOGRAD = "SchNet by autograd"
+GEMNET = "GemNet-T (small) by autograd"
+
+FEWER = 4
+"""Models by autograd run so many times fewer replicas, and a step in two."""
+
+Placement = tuple[int | None, int | None]
 
 
 def build(settings: Settings) -> list[Contender]:
-    """Whole steps on one thread, and on as many as there are cores."""
-    n_steps = settings.n_steps * FAST_STEPS
+    """Whole steps of each model on one core, in threads, in processes, and as it comes."""
+    cores = available_cores()
     aspirin = Aspirin.build(settings.n_replicas)
-    state = initial_state(
-        aspirin.system, aspirin.positions, aspirin.form, temperature_k=500.0, seed=0
+    few = Aspirin.build(max(2, settings.n_replicas // FEWER))
+    torch.manual_seed(0)
+    gemnet = make_potential("gemnet_t", preset="small").for_sampling(few.system)
+    n_fast, n_slow = settings.n_steps * FAST_STEPS, max(1, settings.n_steps // 2)
+    placements: dict[str, Placement] = {
+        "1 thread": (1, 1),
+        f"{cores} threads": (1, cores),
+        f"{cores} processes": (cores, 1),
+        "as it comes": (None, None),
+    }
+    eager = EagerSampling(few.potential, few.system)
+    models = {
+        COMPILED: (aspirin, aspirin.form, n_fast),
+        AUTOGRAD: (few, eager, n_slow),
+        GEMNET: (few, gemnet, n_slow),
+    }
+    POOL.prepare(cores)
+    return [
+        Contender(f"{model}, {name}", _dynamics(case, form, placement, n), units)
+        for model, (case, form, n) in models.items()
+        for units in [len(case.positions) * n]
+        for name, placement in placements.items()
+    ]
+
+
+def _dynamics(
+    aspirin: Aspirin, form: SamplingForm, placement: Placement, n_steps: int
+) -> Callable[[], State]:
+    state = initial_state(aspirin.system, aspirin.positions, form, temperature_k=500.0, seed=0)
+    # Weights are random: what is hot goes on, so that every call does the same work.
+    detectors = make_detectors(
+        {"nonfinite": {}, "temperature": {"max_temperature_k": 1e9}}, aspirin.system
     )
-    detectors = make_detectors({"nonfinite": {}, "temperature": {}}, aspirin.system)
 
-    def on(threads: int) -> Callable[[], None]:
-        def run() -> None:
-            before = sharding.get_threads()
-            sharding.set_threads(threads)
-            try:
-                sharding.simulate(
-                    aspirin.form,
-                    state,
-                    BAOAB(dt_fs=DT_FS, temperature_k=500.0),
-                    detectors,
-                    aspirin.system,
-                    n_steps=n_steps,
-                    seed=0,
-                )
-            finally:
-                sharding.set_threads(before)
+    def run() -> State:
+        sharding.set_placement(*placement)
+        try:
+            return sharding.simulate(
+                form,
+                state,
+                BAOAB(dt_fs=DT_FS, temperature_k=500.0),
+                detectors,
+                aspirin.system,
+                n_steps=n_steps,
+                seed=0,
+            ).state
+        finally:
+            sharding.set_placement(1, 1)
 
-        return run
-
-    units = settings.n_replicas * n_steps
-    counts = sorted({1, os.cpu_count() or 1})
-    return [Contender(f"{n} thread(s)", on(n), units) for n in counts]
+    return run
 
 
 def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
-    """Wall time gained, CPU time lost, and how busy the machine was with other work."""
-    one, all_cores = timings[0], timings[-1]
+    """Wall time gained and CPU time lost by model and placement; what starting workers takes."""
+    gains: dict[str, dict[str, dict[str, float]]] = {}
+    alone: dict[str, Timing] = {}
+    for timing in timings:
+        model, placement = timing.name.rsplit(", ", 1)
+        one = alone.setdefault(model, timing)
+        if timing is not one:
+            gains.setdefault(model, {})[placement] = {
+                "wall_speedup": one.wall_ms / timing.wall_ms,
+                "cpu_time_ratio": timing.cpu_ms / one.cpu_ms,
+            }
+    first = timings[0]
     return {
-        "cores": os.cpu_count(),
-        "wall_speedup": one.wall_ms / all_cores.wall_ms,
-        "cpu_time_ratio": all_cores.cpu_ms / one.cpu_ms,
-        "one_thread_share_of_a_core": one.cpu_ms / one.wall_ms,
+        "cores": available_cores(),
+        "gains": gains,
+        "start_s": _start_s(),
+        "one_thread_share_of_a_core": first.cpu_ms / first.wall_ms,
         "load_average": os.getloadavg()[0],
     }
 
 
+def _start_s() -> float:
+    """Wall time of a short simulation in workers that have to be started, in s."""
+    POOL.end()
+    few = Aspirin.build(32)
+    begin = time.perf_counter()
+    _dynamics(few, EagerSampling(few.potential, few.system), (available_cores(), 1), 1)()
+    return time.perf_counter() - begin
+
+
 def describe(derived: dict[str, Any]) -> str:
-    """The gain, and whether the measurement says something about it."""
-    share = derived["one_thread_share_of_a_core"]
+    """The gains as a table, and whether the measurement says something about them."""
+    lines = [
+        f"| on {derived['cores']} cores | × as fast by wall time | × the CPU time |",
+        "|---|---|---|",
+    ]
+    for model, placements in derived["gains"].items():
+        for name, gain in placements.items():
+            lines.append(
+                f"| {model}, {name} | {gain['wall_speedup']:.2f} | {gain['cpu_time_ratio']:.2f} |"
+            )
     text = (
-        f"All {derived['cores']} cores: {derived['wall_speedup']:.2f} × as fast by wall time, with "
-        f"{derived['cpu_time_ratio']:.2f} × the CPU time per replica-step."
+        f"Starting the worker processes takes {derived['start_s']:.1f} s, once a program; the rows "
+        "above do not contain it."
     )
+    share = derived["one_thread_share_of_a_core"]
     if share < 0.95:
         text += (
             f" One thread had {100 * share:.0f} % of a core (load average "
-            f"{derived['load_average']:.1f}): other work was running, so this wall time is not "
+            f"{derived['load_average']:.1f}): other work was running, so these wall times are not "
             "the gain on a machine that is free."
         )
-    return text
+    return "\n".join(lines) + "\n\n" + text
 
 
 SECTION = Section(
     key="cores",
     title="All cores",
     about=(
-        "Whole steps of the sampling form, replicas shared among threads. The last column compares "
-        "CPU time: 1.0 says that threads cost nothing."
+        "Whole steps with the replicas shared among threads of one process, among worker "
+        'processes, and as stablemd chooses where nothing is set ("as it comes"); trajectories '
+        "are the same to the bit. The models by autograd run a quarter of the replicas. A model's "
+        "first row is one core; the last column of the first table compares all rows with the "
+        "first of all."
     ),
     unit="replica-step",
     build=build,

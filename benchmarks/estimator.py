@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.aspirin import aspirin_replicas
 from benchmarks.measure import Contender, Timing
+from benchmarks.memory import status_mib
 from benchmarks.section import Section, Settings
 from stablemd import units
 from stablemd.estimators import (
@@ -196,20 +197,13 @@ def _measure_peaks(n_frames: int, n_many: int) -> dict[str, float]:
         "textbook": partial(textbook_gradient, potential, system, few, loss, beta),
     }
     our_gradient(potential, system, frames.select(torch.arange(2)), loss, beta)  # loads code
-    before = _status_mib("VmRSS")
+    before = status_mib("VmRSS")
     peaks = {}
     for name, call in run.items():
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
         call()
-        peaks[name] = _status_mib("VmHWM") - before
+        peaks[name] = status_mib("VmHWM") - before
     return peaks
-
-
-def _status_mib(key: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return float(line.split()[1]) / 1024.0
-    raise RuntimeError(f"/proc/self/status has no {key}: memory is measured on Linux only")
 
 
 SECTION = Section(

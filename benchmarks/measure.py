@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stablemd.md.worker_pool import POOL
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -29,7 +31,7 @@ class Timing:
 
     Attributes:
         name: of the contender.
-        cpu_ms: median CPU time of this process (all its threads).
+        cpu_ms: median CPU time of this process and its workers (all their threads).
         cpu_ms_min: least CPU time.
         cpu_ms_max: largest CPU time.
         wall_ms: median wall time; above the CPU time where the machine was shared.
@@ -52,13 +54,13 @@ class Timing:
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
-def compare(contenders: Sequence[Contender], repeats: int) -> list[Timing]:
-    """Time contenders in turn, ``repeats`` rounds, after one untimed call of each.
+def compare(contenders: Sequence[Contender], repeats: int, *, warm_up: bool = True) -> list[Timing]:
+    """Time contenders in turn, ``repeats`` rounds, after one untimed call of each (``warm_up``).
 
     Taking turns lets a change in the machine's speed hit all of them alike; the
     ratio is formed within a round.  The first contender is the baseline.
     """
-    for contender in contenders:
+    for contender in contenders if warm_up else ():
         contender.run()
     rounds = [[_once(c) for c in contenders] for _ in range(repeats)]
     timings = []
@@ -78,9 +80,14 @@ def compare(contenders: Sequence[Contender], repeats: int) -> list[Timing]:
     return timings
 
 
+def processor_s() -> float:
+    """Processor time of this process and its workers so far, in s."""
+    return time.process_time() + POOL.cpu_s
+
+
 def _once(contender: Contender) -> tuple[float, float]:
     """CPU and wall time per unit in ms."""
-    cpu, wall = time.process_time(), time.perf_counter()
+    cpu, wall = processor_s(), time.perf_counter()
     contender.run()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    cpu, wall = processor_s() - cpu, time.perf_counter() - wall
     return 1e3 * cpu / contender.units, 1e3 * wall / contender.units

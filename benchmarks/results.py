@@ -98,5 +98,6 @@ def _section(section: dict[str, Any], kind: Section, images: Path) -> str:
         picture = images / f"benchmark_{kind.key}.png"
         write_atomic(picture, kind.draw(derived))
         more.append(f"![{section['title']}](images/{picture.name})")
-    parts = [f"## {section['title']}", section["about"], "\n".join(table), *more, conditions]
+    tables = ["\n".join(table)] if rows else []
+    parts = [f"## {section['title']}", section["about"], *tables, *more, conditions]
     return "\n\n".join(parts)

@@ -18,6 +18,7 @@ from benchmarks import (
     demo_run,
     estimator,
     learning_epoch,
+    memory,
     neighbours,
     schnet_md,
     schnet_scaling,
@@ -30,6 +31,7 @@ from benchmarks.section import Section, Settings
 MODULES = (
     schnet_md,
     schnet_scaling,
+    memory,
     cores,
     ceiling,
     learning_epoch,
@@ -61,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             console.print(f"{section.title}: not run, {lacking}")
             continue
         with console.status(f"{section.title}: {settings.repeats} repeats"):
-            timings = compare(section.build(settings), settings.repeats)
+            contenders = section.build(settings)
+            whole = settings.full and section.long  # minutes, of which a first call is little
+            timings = compare(contenders, settings.repeats, warm_up=not whole)
         console.print(_table(section, settings, timings))
         new[key] = record(section, settings, timings)
     sections = merge(options.out, new)

@@ -191,7 +191,14 @@ class RunConfig(Settings):
         True, description="on cuda: start a recorded step as a whole instead of kernel by kernel"
     )
     threads: PositiveInt | None = Field(
-        None, description="threads that share the replicas on the CPU; null: all cores"
+        None,
+        description="threads of each process that share the replicas on the CPU; null: 1 where "
+        "processes is given, else all cores",
+    )
+    processes: PositiveInt | None = Field(
+        None,
+        description="processes that share the replicas on the CPU; null: 1 where threads is "
+        "given, else all cores for potentials that threads would not make faster",
     )
     seed: NonNegativeInt = Field(0, description="of every section that has no seed of its own")
     out: Path = Field(

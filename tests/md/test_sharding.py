@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stablemd.errors import ConfigError, SimulationError
-from stablemd.md import initial_state, make_integrator, sharding, simulate
+from stablemd.md import initial_state, make_integrator, placement, sharding, simulate
+from stablemd.md.joint_progress import JointProgress
 from stablemd.md.result import SimulationResult
 from stablemd.potentials.base import SamplingForm
 from stablemd.stability import make_detectors
@@ -51,7 +52,7 @@ def run(threads: int, integrator: str, form: SamplingForm | None = None) -> Simu
 
 @pytest.mark.parametrize("integrator", ["langevin", "nose_hoover"])
 def test_the_number_of_threads_changes_no_bit(integrator: str, monkeypatch) -> None:
-    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
     one, three = run(1, integrator), run(3, integrator)
     assert 0 < one.n_failed < 8
     assert torch.equal(one.failed_step, three.failed_step)
@@ -73,7 +74,7 @@ def test_the_number_of_threads_changes_no_bit(integrator: str, monkeypatch) -> N
 
 
 def test_an_error_in_one_thread_reaches_the_caller(monkeypatch) -> None:
-    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
 
     class Broken(LeakyWell):
         calls = 0
@@ -89,7 +90,7 @@ def test_an_error_in_one_thread_reaches_the_caller(monkeypatch) -> None:
 
 
 def test_an_error_in_one_thread_ends_the_others(monkeypatch) -> None:
-    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
 
     class Slow(LeakyWell):
         """The second thread's form breaks at once; the others would take 4 s."""
@@ -119,7 +120,7 @@ def test_an_error_in_one_thread_ends_the_others(monkeypatch) -> None:
 
 def test_progress_is_that_of_the_slowest_thread_that_still_runs() -> None:
     seen: list[tuple[int, int]] = []
-    progress = sharding._JointProgress(
+    progress = JointProgress(
         [3, 2], lambda step, running: seen.append((step, running)), threading.Event()
     )
     first, second = progress.of(0), progress.of(1)
@@ -137,7 +138,7 @@ def test_more_threads_than_cores_are_refused() -> None:
 
 
 def test_errors_name_the_replicas_of_the_whole_run(monkeypatch) -> None:
-    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
     sharding.set_threads(3)
     system, form = System.create([6]), LeakyWell()
     positions = torch.zeros(9, 1, 3, dtype=torch.float64)
@@ -150,7 +151,7 @@ def test_errors_name_the_replicas_of_the_whole_run(monkeypatch) -> None:
 
 
 def test_energies_of_frames_do_not_depend_on_the_threads(monkeypatch) -> None:
-    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
     positions = torch.randn(100, 3, 3, generator=torch.Generator().manual_seed(1)).double()
     form = LeakyWell()
     sharding.set_threads(3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stablemd.md import initial_state, make_integrator, sharding, simulate
+from stablemd.md import initial_state, make_integrator, placement, sharding, simulate
 from stablemd.md.random_streams import NormalBlocks
 from stablemd.md.state import State
 from stablemd.potentials.base import SamplingForm
@@ -112,7 +112,7 @@ def test_replicas_alone_and_in_threads_are_bit_identical(form, start, ethanol, m
     for rows in ([3], [1, 6]):
         alone = run(form, start.select(torch.tensor(rows)), ethanol, n_steps=20)
         assert_same(alone.state, together.state, rows)
-    monkeypatch.setattr(sharding.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(placement.os, "cpu_count", lambda: 4)
     sharding.set_threads(3)
     assert_same(run(form, start, ethanol, n_steps=20).state, together.state)
 

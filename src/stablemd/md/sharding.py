@@ -1,61 +1,48 @@
-"""One simulation as several threads, each with replicas of its own.
+"""One simulation as several threads or processes, each with replicas of its own.
 
-Replicas never exchange anything, so a thread runs its share from the first
-step to the last without waiting for the others: cores that are busy with
-something else cost their share of the speed and no more, where splitting each
-single step would make every step wait for the slowest.  It applies to forms
-whose replicas are independent bit for bit, and then the result does not depend
-on the number of threads.
+Replicas never exchange anything, so each thread and each worker process runs its
+share from the first step to the last without waiting for the others: cores that
+are busy with something else cost their share of the speed and no more, where
+splitting each single step would make every step wait for the slowest.  Replicas
+are shared out in the blocks in which the form evaluates them, so that the result
+does not depend, to the bit, on the number of threads and processes.
 """
 
 from __future__ import annotations
 
 import copy
-import os
+import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stablemd.errors import ConfigError
+from stablemd.md.blocks import BlockedForm, shares_of_blocks
 from stablemd.md.integrators import Integrator
-from stablemd.md.recording import RecordedFrames
+from stablemd.md.joint_progress import JointProgress
+from stablemd.md.joint_result import join_results
+from stablemd.md.placement import get_placement, get_threads, set_placement, set_threads
 from stablemd.md.result import SimulationResult
 from stablemd.md.simulate import ProgressCallback, check_state
 from stablemd.md.simulate import simulate as simulate_one
 from stablemd.md.state import State
+from stablemd.md.worker_choice import worth_processes
+from stablemd.md.worker_pool import POOL, NotTransferableError
+from stablemd.md.worker_process import Job, Surroundings
 from stablemd.potentials.base import SamplingForm
 from stablemd.stability.base import Detector
 from stablemd.stability.detector_set import DetectorSet
 from stablemd.system import System
 
-MIN_REPLICAS_PER_THREAD = 2
+__all__ = ["energies", "get_threads", "set_placement", "set_threads", "simulate"]
+
+logger = logging.getLogger(__name__)
+
+MIN_REPLICAS_PER_SHARE = 2
 MIN_FRAMES_PER_THREAD = 32
-
-_threads = 1
-
-
-def set_threads(threads: int) -> None:
-    """Set how many threads ``simulate`` may use on the CPU (1 at the start of a process).
-
-    Raises:
-        ConfigError: the number is not from 1 to the number of cores.
-    """
-    global _threads
-    limit = os.cpu_count() or 1
-    if not 1 <= threads <= limit:
-        raise ConfigError(
-            f"threads is {threads!r}; expected 1 to {limit}, the cores of this machine"
-        )
-    _threads = threads
-
-
-def get_threads() -> int:
-    """The number that ``set_threads`` set."""
-    return _threads
 
 
 def simulate(
@@ -74,41 +61,119 @@ def simulate(
     on_progress: ProgressCallback | None = None,
     stop_when_all_failed: bool = True,
 ) -> SimulationResult:
-    """``stablemd.md.simulate.simulate`` on up to ``get_threads()`` threads; same numbers."""
+    """``stablemd.md.simulate.simulate`` with replicas placed as ``set_placement`` says.
+
+    The result is the same, to the bit, on any number of processes and threads.  A form
+    that is not replica-independent is evaluated in blocks of its ``block_size``.
+    """
+    options: dict[str, Any] = {
+        "n_steps": n_steps,
+        "seed": seed,
+        "check_every": check_every,
+        "record_every": record_every,
+        "record_momenta": record_momenta,
+        "rewind_steps": rewind_steps,
+        "stop_when_all_failed": stop_when_all_failed,
+    }
+    size = form.block_size(state.n_replicas)
+    if size is None or state.positions.device.type != "cpu":
+        return simulate_one(
+            form, state, integrator, detectors, system, on_progress=on_progress, **options
+        )
+    # Here, where replicas still have the numbers that an error can name.
+    check_state(state, system)
+    processes, threads = get_placement().counts(holds_gil=form.holds_gil)
+    shares = _shares(form, state, size, processes)
+    if len(shares) > 1:
+        chosen = get_placement().processes is not None
+        if chosen or worth_processes(form, state, size, n_steps, len(shares)):
+            jobs = [
+                Job(
+                    state.select(share),
+                    integrator,
+                    detectors if isinstance(detectors, DetectorSet) else list(detectors),
+                    system,
+                    options,
+                    size,
+                    threads,
+                    Surroundings.here(),
+                )
+                for share in shares
+            ]
+            progress = JointProgress([len(s) for s in shares], on_progress, threading.Event())
+            reports = [progress.of(k) for k in range(len(shares))]
+            try:
+                return join_results(state, shares, POOL.run(form, jobs, reports))
+            except NotTransferableError as error:
+                threads = max(threads, processes)
+                logger.warning(
+                    "replicas are not shared among processes but among %d threads, since a part "
+                    "of the simulation can't be sent to another process: %s",
+                    threads,
+                    error,
+                )
+    return run_in_threads(
+        form,
+        state,
+        integrator,
+        detectors,
+        system,
+        block_size=size,
+        threads=threads,
+        on_progress=on_progress,
+        **options,
+    )
+
+
+def run_in_threads(
+    form: SamplingForm,
+    state: State,
+    integrator: Integrator,
+    detectors: DetectorSet | Sequence[Detector],
+    system: System,
+    *,
+    block_size: int,
+    threads: int,
+    on_progress: ProgressCallback | None,
+    **options: Any,
+) -> SimulationResult:
+    """A simulation in this process, with the replicas of each block evaluated together.
+
+    Args:
+        form: evaluator of energies and forces.
+        state: where to start.
+        integrator: the dynamics.
+        detectors: what counts as a failure.
+        system: the atoms.
+        block_size: replicas of a block.
+        threads: that share the blocks.
+        on_progress: as for ``simulate``.
+        **options: further arguments of ``stablemd.md.simulate.simulate``.
+    """
 
     def run(
         own_form: SamplingForm, own_state: State, report: ProgressCallback | None
     ) -> SimulationResult:
         return simulate_one(
-            own_form,
+            own_form if form.replica_independent else BlockedForm(own_form, block_size),
             own_state,
             copy.deepcopy(integrator) if own_form is not form else integrator,
             detectors,
             system,
-            n_steps=n_steps,
-            seed=seed,
-            check_every=check_every,
-            record_every=record_every,
-            record_momenta=record_momenta,
-            rewind_steps=rewind_steps,
             on_progress=report,
-            stop_when_all_failed=stop_when_all_failed,
+            **options,
         )
 
-    alive = torch.nonzero(state.alive).flatten()
-    n_shards = min(_threads, len(alive) // MIN_REPLICAS_PER_THREAD)
-    if n_shards < 2 or not form.replica_independent or state.positions.device.type != "cpu":
+    shares = _shares(form, state, block_size, threads)
+    forms = _forms_of_threads(form, len(shares))
+    if not forms:
         return run(form, state, on_progress)
-    # Here, where replicas still have the numbers that an error can name.
-    check_state(state, system)
-    # Dealt out in turn, so that replicas of one kind do not end up in one thread.
-    shares = [alive[k::n_shards] for k in range(n_shards)]
     cancelled = threading.Event()
-    progress = _JointProgress([len(share) for share in shares], on_progress, cancelled)
-    with ThreadPoolExecutor(n_shards) as pool:
+    progress = JointProgress([len(share) for share in shares], on_progress, cancelled)
+    with ThreadPoolExecutor(len(shares)) as pool:
         futures = [
-            pool.submit(run, form.for_thread(), state.select(share), progress.of(k))
-            for k, share in enumerate(shares)
+            pool.submit(run, own_form, state.select(share), progress.of(k))
+            for k, (own_form, share) in enumerate(zip(forms, shares, strict=True))
         ]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -118,12 +183,12 @@ def simulate(
         except BaseException:
             cancelled.set()
             raise
-    return _join(state, shares, results)
+    return join_results(state, shares, results)
 
 
 def energies(form: SamplingForm, positions: Tensor, cells: Tensor | None = None) -> Tensor:
     """``form.energies`` of frames (n, N, 3) on up to ``get_threads()`` threads; same numbers."""
-    n_shards = min(_threads, len(positions) // MIN_FRAMES_PER_THREAD)
+    n_shards = min(get_threads(), len(positions) // MIN_FRAMES_PER_THREAD)
     if n_shards < 2 or not form.replica_independent or positions.device.type != "cpu":
         return form.energies(positions, cells)
     boxes = [None] * n_shards if cells is None else cells.tensor_split(n_shards)
@@ -135,84 +200,21 @@ def energies(form: SamplingForm, positions: Tensor, cells: Tensor | None = None)
         return torch.cat([future.result() for future in futures])
 
 
-class _CancelledError(Exception):
-    """Another thread failed, or the user interrupted."""
+def _shares(form: SamplingForm, state: State, size: int, n_shares: int) -> list[Tensor]:
+    """Replicas of each share, with enough of them in each to be worth it."""
+    fewest = 1 if form.holds_gil else MIN_REPLICAS_PER_SHARE
+    n_shares = min(n_shares, int(state.alive.sum()) // fewest)
+    return shares_of_blocks(state.alive, size, n_shares) if n_shares > 1 else []
 
 
-class _JointProgress:
-    """Progress of all threads: the slowest one's steps, and everyone's running replicas.
-
-    A thread whose replicas have all failed ends early and holds nothing up.
-
-    Args:
-        sizes: replicas of each thread.
-        report: called with steps and running replicas, one call at a time.
-        cancelled: once set, the next report of every thread ends it.
-    """
-
-    def __init__(
-        self, sizes: list[int], report: ProgressCallback | None, cancelled: threading.Event
-    ) -> None:
-        self._steps = [0] * len(sizes)
-        self._running = list(sizes)
-        self._report = report
-        self._cancelled = cancelled
-        self._lock = threading.Lock()
-
-    def of(self, shard: int) -> Callable[[int, int], None]:
-        def call(step: int, n_running: int) -> None:
-            if self._cancelled.is_set():
-                raise _CancelledError
-            with self._lock:
-                self._steps[shard], self._running[shard] = step, n_running
-                if self._report is not None:
-                    pairs = zip(self._steps, self._running, strict=True)
-                    slowest = min((s for s, n in pairs if n), default=step)
-                    self._report(slowest, sum(self._running))
-
-        return call
-
-
-def _join(state: State, shares: list[Tensor], results: list[SimulationResult]) -> SimulationResult:
-    """One result with the replicas in their places."""
-    final = _with_thermostat(state, results[0].state)
-    rewound = None if results[0].rewind_state is None else final
-    failed_step = torch.full((state.n_replicas,), -1, dtype=torch.int64)
-    reasons: list[str | None] = [None] * state.n_replicas
-    details: list[str | None] = [None] * state.n_replicas
-    frames = []
-    for share, result in zip(shares, results, strict=True):
-        final = final.scatter(share, result.state)
-        if rewound is not None and result.rewind_state is not None:
-            rewound = rewound.scatter(share, result.rewind_state)
-        failed_step[share] = result.failed_step
-        for index, reason, detail in zip(
-            share.tolist(), result.reasons, result.details, strict=True
-        ):
-            reasons[index], details[index] = reason, detail
-        frames.append(replace(result.frames, replica=share[result.frames.replica]))
-    if rewound is not None:
-        rewound = replace(rewound, alive=torch.ones_like(rewound.alive))
-    joined = RecordedFrames.concatenate(frames)
-    order = torch.argsort(joined.step * state.n_replicas + joined.replica)
-    return SimulationResult(
-        state=final,
-        rewind_state=rewound,
-        failed_step=failed_step,
-        reasons=reasons,
-        details=details,
-        frames=joined.select(order),
-        n_force_evaluations=sum(r.n_force_evaluations for r in results),
-        wall_s={k: sum(r.wall_s[k] for r in results) for k in results[0].wall_s},
-    )
-
-
-def _with_thermostat(state: State, like: State) -> State:
-    """``state`` with room for the thermostat variables that ``like`` has."""
-    n = state.n_replicas
-    missing = {
-        name: value.new_zeros((n, *value.shape[1:]))
-        for name, value in like.thermostat.items()
-        if name not in state.thermostat
-    }
-    return replace(state, thermostat={**state.thermostat, **missing}) if missing else state
+def _forms_of_threads(form: SamplingForm, n: int) -> list[SamplingForm]:
+    """A form for each of ``n`` threads; none where this thread is to do it alone."""
+    if n < 2:
+        return []
+    if not form.holds_gil:
+        return [form.for_thread() for _ in range(n)]
+    try:  # what runs in Python might keep things in the model itself
+        return [copy.deepcopy(form) for _ in range(n)]
+    except Exception as error:
+        logger.warning("one thread, since the potential can't be copied for others: %s", error)
+        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import Any
 
 import torch
@@ -14,92 +15,23 @@ from stablemd.geometry.lattice import cells_of, lattice_offsets, volumes
 from stablemd.potentials.batch import Batch
 from stablemd.potentials.neighbours import PairList
 from stablemd.potentials.replica_batches import ReplicaBatches
-from stablemd.potentials.split_step import SplitStep
+from stablemd.potentials.sampling_form import SamplingForm
 from stablemd.potentials.verlet_list import VerletList
 from stablemd.system import System
+
+__all__ = ["SKIN", "EagerSampling", "Potential", "SamplingForm"]
 
 SKIN = 0.8
 """Skin of the pair lists in Å: rebuilt every few dozen steps in a liquid."""
 
+ATOMS_PER_BLOCK_AND_BLOCK = 80
+"""n blocks of replicas have n times so many atoms each, or more.
 
-class SamplingForm:
-    """A frozen evaluator of energies and forces of replicas of one system.
+With fewer atoms in a block, calling an operation costs more than its arithmetic;
+with fewer blocks, there is less to share among processes."""
 
-    Attributes:
-        replica_independent: whether the numbers of a replica are bit-identical
-            whatever other replicas are in the call.  Where this is False the
-            step loop keeps the batch shape fixed by padding.
-        advances: whether ``advance`` is there.
-    """
-
-    replica_independent: bool = False
-
-    advances: bool = False
-
-    def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Energies (R,) in eV and forces (R, N, 3) in eV/Å.
-
-        Args:
-            positions: Å, (R, N, 3), wrapped or not.
-            cells: (R, 3, 3) in Å; the system's cell by default.
-        """
-        raise NotImplementedError
-
-    def energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
-        """Energies (R,) in eV alone, the same numbers as in a call; cheaper where a form can."""
-        return self(positions, cells)[0]
-
-    def with_stress(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies and forces as in a call, and the stress (R, 3, 3) in eV/Å³.
-
-        Raises:
-            PotentialError: this form knows no stress.
-        """
-        raise PotentialError(
-            f"{type(self).__name__} gives no stress, which constant pressure needs; simulate at "
-            "constant volume, or with a potential's own sampling form"
-        )
-
-    def advance(
-        self,
-        positions: Tensor,
-        momenta: Tensor,
-        forces: Tensor,
-        step: SplitStep,
-        n_steps: int,
-        noise: Tensor | None,
-    ) -> Tensor:
-        """Make ``n_steps`` time steps of every replica, without a return to Python in between.
-
-        A form may offer this for systems that are not periodic; the numbers of a
-        replica do not depend on how steps are grouped into calls.  Where replicas
-        are not independent, the step loop gives the full batch, frozen replicas
-        at their last valid positions.
-
-        Args:
-            positions: (R, N, 3) float64, Å, changed in place.
-            momenta: (R, N, 3) float64, internal units, changed in place.
-            forces: at ``positions``, (R, N, 3) float64, eV/Å, changed in place.
-            step: the time step.
-            n_steps: at least 1.
-            noise: standard normals (n_steps, R, N, 3) float64 for a step with a bath.
-
-        Returns:
-            Energies at the last positions, (R,) float64, eV.
-        """
-        raise NotImplementedError
-
-    def atomic_energies(self, positions: Tensor, cells: Tensor | None = None) -> Tensor:
-        """Atomic energies (R, N) float64 in eV; arguments as in a call.
-
-        Raises:
-            PotentialError: the form does not have them.
-        """
-        raise PotentialError(f"{type(self).__name__} gives total energies only")
-
-    def for_thread(self) -> SamplingForm:
-        """This form for use in another thread at the same time; with scratch memory of its own."""
-        return copy.copy(self)
+MOST_BLOCK_ATOMS = 1400
+"""With more atoms in a block, a replica hardly gets cheaper."""
 
 
 class EagerSampling(SamplingForm):
@@ -116,6 +48,7 @@ class EagerSampling(SamplingForm):
     ) -> None:
         self._potential = potential
         self._system = system
+        self._largest_batch = largest_batch
         self._batches = ReplicaBatches(largest_batch)
         keeps = system.is_periodic and potential.device.type == "cpu"
         self._lists = VerletList(system.pbc, potential.cutoff, SKIN) if keeps else None
@@ -149,6 +82,18 @@ class EagerSampling(SamplingForm):
         with torch.no_grad():
             (local,) = self._batches(evaluate, positions, cells)
         return local
+
+    holds_gil = True
+
+    def block_size(self, n_replicas: int) -> int | None:
+        if self.replica_independent:
+            return 1
+        n_atoms = self._system.n_atoms
+        n_blocks = 1
+        while 4 * n_blocks**2 * ATOMS_PER_BLOCK_AND_BLOCK <= n_replicas * n_atoms:
+            n_blocks *= 2
+        most = self._largest_batch or max(1, MOST_BLOCK_ATOMS // n_atoms)
+        return max(1, min(math.ceil(n_replicas / n_blocks), most))
 
     def for_thread(self) -> EagerSampling:
         other = copy.copy(self)

@@ -89,6 +89,11 @@ class SumSampling(SamplingForm):
     def __init__(self, forms: Sequence[SamplingForm]) -> None:
         self._forms = list(forms)
         self.replica_independent = all(form.replica_independent for form in forms)
+        self.holds_gil = any(form.holds_gil for form in forms)
+
+    def block_size(self, n_replicas: int) -> int | None:
+        sizes = [form.block_size(n_replicas) for form in self._forms]
+        return None if None in sizes else max(size for size in sizes if size is not None)
 
     def __call__(self, positions: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         energies, forces = self._forms[0](positions, cells)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+from stablemd.md.worker_pool import POOL
+
 
 class Stopwatch:
-    """Adds up the time of ``with`` blocks, on the wall and on all threads of the process.
+    """Adds up the time of ``with`` blocks: on the wall, and of all threads and worker processes.
 
     Attributes:
         wall_s: wall time in s.
         cpu_s: processor time in s; it grows by two seconds a second where two threads
-            compute, and is the smaller one where the processor is shared with others.
+            or processes compute, and is the smaller one where the processor is shared with others.
     """
 
     def __init__(self) -> None:
@@ -21,7 +23,7 @@ class Stopwatch:
         self._begin = (0.0, 0.0)
 
     def __enter__(self) -> Stopwatch:
-        self._begin = (time.perf_counter(), time.process_time())
+        self._begin = (time.perf_counter(), _processor_s())
         return self
 
     def __exit__(
@@ -31,7 +33,11 @@ class Stopwatch:
         trace: TracebackType | None,
     ) -> None:
         self.wall_s += time.perf_counter() - self._begin[0]
-        self.cpu_s += time.process_time() - self._begin[1]
+        self.cpu_s += _processor_s() - self._begin[1]
+
+
+def _processor_s() -> float:
+    return time.process_time() + POOL.cpu_s
 
 
 def times_by_part(**watches: Stopwatch) -> dict[str, dict[str, float]]:

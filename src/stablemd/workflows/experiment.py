@@ -74,7 +74,7 @@ def prepare(config: RunConfig) -> Experiment:
             or the reference holds other atoms.
         ConfigError: there are more threads than this machine has.
     """
-    set_threads(config.threads)
+    set_threads(config.threads, config.processes)
     set_cuda_graphs(config.cuda_graphs)
     data = config.data
     frames = read_frames(
