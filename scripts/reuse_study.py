@@ -105,12 +105,18 @@ def train(
             break
     return {
         "force_evaluations": spent,
+        "learning_force_evaluations": in_learning(stage_records(directory, TRAIN)),
         "optimizer_steps": metrics["optimizer_steps"],
         "stop_reason": metrics["stop_reason"],
         "found_stable": metrics["stop_reason"].startswith(STABLE),
         "phases": done,
         **measured(settings, directory.model("stable")),
     }
+
+
+def in_learning(records: list[dict[str, Any]]) -> int:
+    """Force evaluations of the windows that optimizer steps were taken on."""
+    return sum(int(r["n_force_evaluations"]) for r in records if r.get("phase") == "learn")
 
 
 def start_of(config: Path, overrides: list[str], out: Path, seed: int) -> dict[str, Any]:

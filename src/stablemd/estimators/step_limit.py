@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from stablemd.errors import ConfigError
 from stablemd.estimators.weights import boltzmann_weights, n_eff_kish
 
-_BISECTIONS = 30
+_FINER = 0.95
+"""Ratio of the shares of a step that are tried on paper."""
+
+_SHORTEST = 1e-6
+"""Share below which a step is not worth taking."""
 
 
 @dataclass(frozen=True)
@@ -109,25 +113,39 @@ def limit_step(
             smallest = min(p.n_eff_share(e) for p, e in zip(points, energies, strict=True))
             return LimitedStep(share, smallest, energies, trial)
         changes = [(e - u) / share for e, u in zip(energies, present, strict=True)]
-        share = _largest_share(present, changes, share, margin)
+        if all(bool(c.isfinite().all()) for c in changes):
+            share = largest_share(_shorter(share), present, changes, margin)
+        else:
+            share *= 0.25  # a step this long says nothing about shorter ones
     put(0.0)
     smallest = min(p.n_eff_share(e) for p, e in zip(points, present, strict=True))
     return LimitedStep(0.0, smallest, present, max_trials)
 
 
-def _largest_share(
+def largest_share(
+    shares: Iterable[float],
     present: Sequence[Tensor],
     changes: Sequence[Tensor],
-    failed: float,
     margin: Callable[[Sequence[Tensor]], float],
 ) -> float:
-    """Largest share below one that failed at which linear energies keep the limit."""
-    if not all(bool(torch.isfinite(c).all()) for c in changes):
-        return 0.25 * failed
-    low, high = 0.0, failed
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        moved = [u + middle * c for u, c in zip(present, changes, strict=True)]
-        low, high = (middle, high) if margin(moved) >= 0.0 else (low, middle)
-    # A little less, as energies bend; never all of what has just failed.
-    return 0.95 * low
+    """The first of ``shares``, the largest first, that keeps the limit on paper; 0 if none does.
+
+    Energies change linearly along a short step: no pass over the model is needed.
+
+    Args:
+        shares: of the whole step.
+        present: energies of every state point's frames before it in eV.
+        changes: of these energies by the whole step.
+        margin: of energies, what is left to the limit; below zero it is broken.
+    """
+    for share in shares:
+        if margin([u + share * c for u, c in zip(present, changes, strict=True)]) >= 0.0:
+            return share
+    return 0.0
+
+
+def _shorter(failed: float) -> Iterator[float]:
+    share = _FINER * failed
+    while share > _SHORTEST:
+        yield share
+        share *= _FINER

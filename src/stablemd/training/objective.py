@@ -12,6 +12,7 @@ from stablemd import units
 from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.estimators import SampledFrames
+from stablemd.estimators.step_limit import largest_share
 from stablemd.md import RecordedFrames
 from stablemd.md.sharding import energies as threaded_energies
 from stablemd.potentials.base import Potential, SamplingForm
@@ -326,13 +327,12 @@ class StableObjective:
         change = (energies - epoch.energies) / tried
         if not bool(change.isfinite().all()):
             return 0.5 * tried  # a step this long says nothing about shorter ones
-        for share in SHRINK_FACTORS:
-            if (
-                share < tried
-                and epoch.n_eff_share(epoch.energies + share * change, self._beta) >= floor
-            ):
-                return share
-        return 0.0
+        return largest_share(
+            (share for share in SHRINK_FACTORS if share < tried),
+            [epoch.energies],
+            [change],
+            lambda moved: epoch.n_eff_share(moved[0], self._beta) - floor,
+        )
 
     def _follow(self, factor: float) -> None:
         low, high = RATE_SCALE_RANGE
