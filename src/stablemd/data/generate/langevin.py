@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stablemd.errors import CheckpointError, ConfigError, SimulationError
+from stablemd.errors import CheckpointError, ConfigError, DataError, SimulationError
 from stablemd.units import FS, KB
 
 Array = NDArray[np.float64]
@@ -71,6 +71,21 @@ class LangevinPlan:
                 raise ConfigError(f"{name} is {value!r}; give a number >= {lowest}")
         if not 0 < self.dt_fs <= 5.0:
             raise ConfigError(f"dt_fs is {self.dt_fs!r}; give a time step within (0, 5] fs")
+
+    @classmethod
+    def of_frames(cls, n_frames: int, n_trajectories: int, **settings: Any) -> LangevinPlan:
+        """A plan of ``n_frames`` in all, with the other attributes as ``settings``.
+
+        Raises:
+            ConfigError: not a multiple of the trajectories, or a setting is out of range.
+        """
+        if n_trajectories < 1 or n_frames < 1 or n_frames % n_trajectories:
+            raise ConfigError(
+                f"n_frames={n_frames} must be a positive multiple of "
+                f"n_trajectories={n_trajectories}"
+            )
+        each = n_frames // n_trajectories
+        return cls(n_trajectories=n_trajectories, frames_per_trajectory=each, **settings)
 
     @property
     def equilibration_blocks(self) -> int:
@@ -223,6 +238,43 @@ def sample_langevin(
     finally:
         if checkpoint is not None:
             run.save(checkpoint)
+    return run
+
+
+def record_frames(
+    method: ReferenceMethod,
+    plan: LangevinPlan,
+    starts: Array,
+    masses: Array,
+    *,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    max_seconds: float | None = None,
+) -> LangevinRun:
+    """``sample_langevin`` from the beginning, or from a checkpoint that is there.
+
+    Args:
+        starts: structures with which the trajectories begin in turn, Å, (S, N, 3).
+        masses: amu, (N,).
+
+    Returns:
+        The run with one frame at least; fewer than planned where the time was used up.
+
+    Raises:
+        DataError: the time was used up before the first frame.
+        CheckpointError: the checkpoint belongs to another run.
+        SimulationError: the dynamics failed.
+    """
+    run = LangevinRun.new(plan, starts, masses)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        run.load(path)
+    sample_langevin(method, run, checkpoint=path, progress=progress, max_seconds=max_seconds)
+    if run.n_recorded == 0:
+        raise DataError(
+            f"the {max_seconds:g} s were used up before the first structure was recorded; allow "
+            "more time, or use fewer equilibration_steps"
+        )
     return run
 
 

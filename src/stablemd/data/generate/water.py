@@ -13,8 +13,8 @@ from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from stablemd.data.frames import Frames
-from stablemd.data.generate.langevin import Array, LangevinPlan, LangevinRun, sample_langevin
-from stablemd.errors import ConfigError, DataError, MissingDependencyError
+from stablemd.data.generate.langevin import Array, LangevinPlan, record_frames
+from stablemd.errors import ConfigError, MissingDependencyError
 
 KJ_PER_MOL = 0.01036426965268556
 """One kJ/mol in eV."""
@@ -196,14 +196,10 @@ def generate_water(
         CheckpointError: the checkpoint belongs to another run.
         SimulationError: the dynamics failed.
     """
-    if n_trajectories < 1 or n_frames < 1 or n_frames % n_trajectories:
-        raise ConfigError(
-            f"n_frames={n_frames} must be a positive multiple of n_trajectories={n_trajectories}"
-        )
-    plan = LangevinPlan(
+    plan = LangevinPlan.of_frames(
+        n_frames,
+        n_trajectories,
         temperature_k=temperature_k,
-        n_trajectories=n_trajectories,
-        frames_per_trajectory=n_frames // n_trajectories,
         stride=stride,
         dt_fs=dt_fs,
         friction_per_ps=friction_per_ps,
@@ -213,17 +209,16 @@ def generate_water(
     fast, exact = FlexibleWater(n_molecules), FlexibleWater(n_molecules, exact=True)
     grids = [water_grid(n_molecules, exact.edge, (seed, k)) for k in range(n_trajectories)]
     starts = np.stack([fast.minimized(grid) for grid in grids])
-    run = LangevinRun.new(plan, starts, atomic_masses[exact.numbers])
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        run.load(path)
-    sample_langevin(fast, run, checkpoint=path, progress=progress, max_seconds=max_seconds)
+    run = record_frames(
+        fast,
+        plan,
+        starts,
+        atomic_masses[exact.numbers],
+        checkpoint=checkpoint,
+        progress=progress,
+        max_seconds=max_seconds,
+    )
     n = run.n_recorded
-    if n == 0:
-        raise DataError(
-            f"the {max_seconds:g} s were used up before the first structure was recorded; allow "
-            "more time, or use fewer equilibration_steps"
-        )
     labels = [exact.energy_and_forces(x) for x in run.positions[:n]]
     return Frames(
         numbers=torch.from_numpy(exact.numbers),

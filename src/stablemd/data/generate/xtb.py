@@ -13,8 +13,8 @@ import torch
 from ase import Atoms
 
 from stablemd.data.frames import Frames
-from stablemd.data.generate.langevin import Array, LangevinPlan, LangevinRun, sample_langevin
-from stablemd.errors import ConfigError, DataError, MissingDependencyError, SimulationError
+from stablemd.data.generate.langevin import Array, LangevinPlan, record_frames
+from stablemd.errors import DataError, MissingDependencyError, SimulationError
 from stablemd.units import BOHR, HARTREE
 
 
@@ -135,32 +135,26 @@ def generate_xtb(
             f"({', '.join(sorted({str(a.symbols) for a in starts}))}); give the same atoms in "
             "the same order"
         )
-    if n_trajectories < 1 or n_frames < 1 or n_frames % n_trajectories:
-        raise ConfigError(
-            f"n_frames={n_frames} must be a positive multiple of n_trajectories={n_trajectories}"
-        )
-    plan = LangevinPlan(
+    plan = LangevinPlan.of_frames(
+        n_frames,
+        n_trajectories,
         temperature_k=temperature_k,
-        n_trajectories=n_trajectories,
-        frames_per_trajectory=n_frames // n_trajectories,
         stride=stride,
         dt_fs=dt_fs,
         friction_per_ps=friction_per_ps,
         equilibration_steps=equilibration_steps,
         seed=seed,
     )
-    method = Gfn2Xtb(start.numbers)
-    run = LangevinRun.new(plan, np.stack([a.positions for a in starts]), start.get_masses())
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        run.load(path)
-    sample_langevin(method, run, checkpoint=path, progress=progress, max_seconds=max_seconds)
+    run = record_frames(
+        Gfn2Xtb(start.numbers),
+        plan,
+        np.stack([a.positions for a in starts]),
+        start.get_masses(),
+        checkpoint=checkpoint,
+        progress=progress,
+        max_seconds=max_seconds,
+    )
     n = run.n_recorded
-    if n == 0:
-        raise DataError(
-            f"the {max_seconds:g} s were used up before the first structure was recorded; allow "
-            "more time, or use fewer equilibration_steps"
-        )
     return Frames(
         numbers=torch.from_numpy(start.numbers.astype(np.int64)),
         positions=torch.from_numpy(run.positions[:n]),
