@@ -34,6 +34,20 @@ _SIX = FLOAT(6.0)
 _SIXTH = FLOAT(1.0 / 6.0)
 
 
+@numba.njit(inline="always", fastmath=FAST)
+def put_geometry(dx: Any, dy: Any, dz: Any, d2: Any, inverse_spacing: Any, out: Any) -> Any:
+    """Position within the table's interval and unit vector into ``out`` (4,); the table's row."""
+    d = np.sqrt(d2)
+    scaled = d * inverse_spacing
+    knot = np.int64(scaled)
+    inverse = 1.0 / max(d, 1e-12)
+    out[0] = scaled - knot
+    out[1] = dx * inverse
+    out[2] = dy * inverse
+    out[3] = dz * inverse
+    return knot
+
+
 @numba.njit(fastmath=FAST)
 def find_pairs(
     positions: Any,
@@ -63,17 +77,9 @@ def find_pairs(
             if not d2 < np.inf:
                 return -1
             if d2 < limit:
-                d = np.sqrt(d2)
-                scaled = d * inverse_spacing
-                knot = np.int64(scaled)
-                inverse = 1.0 / max(d, 1e-12)
                 pairs[count, 0] = first_row + i
                 pairs[count, 1] = first_row + j
-                knots[count] = knot
-                geometry[count, 0] = scaled - knot
-                geometry[count, 1] = dx * inverse
-                geometry[count, 2] = dy * inverse
-                geometry[count, 3] = dz * inverse
+                knots[count] = put_geometry(dx, dy, dz, d2, inverse_spacing, geometry[count])
                 count += 1
     return count
 

@@ -13,6 +13,7 @@ from stablemd.potentials import (
     float_vector,
     schnet_kernels,
 )
+from stablemd.potentials.convolution_kernels import put_geometry
 from stablemd.potentials.dense_kernels import FAST
 from stablemd.potentials.kernel_cache import source_digest
 from stablemd.potentials.schnet_kernels import evaluate_found_pairs
@@ -49,17 +50,9 @@ def measure_pairs(
         if not d2 < np.inf:
             return -1
         if d2 < limit:
-            d = np.sqrt(d2)
-            scaled = d * inverse_spacing
-            knot = np.int64(scaled)
-            inverse = 1.0 / max(d, 1e-12)
             pairs[count, 0] = first_row + i
             pairs[count, 1] = first_row + j
-            knots[count] = knot
-            geometry[count, 0] = scaled - knot
-            geometry[count, 1] = dx * inverse
-            geometry[count, 2] = dy * inverse
-            geometry[count, 3] = dz * inverse
+            knots[count] = put_geometry(dx, dy, dz, d2, inverse_spacing, geometry[count])
             count += 1
     return count
 
