@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -271,3 +272,33 @@ def test_limits_that_do_not_fit_the_cell_are_refused() -> None:
         Coordination(system, cutoff=2.0, lowest=3, highest=2)
     with pytest.raises(SystemDefinitionError, match="distance_window"):
         RdfDrift(molecule().system, reference=torch.zeros(10), max_error=1.0)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
+@pytest.mark.parametrize("spacing", [2.4, 5.5])
+def test_the_search_in_large_systems_finds_the_pair_that_a_look_at_all_finds(
+    pbc: tuple[bool, bool, bool], spacing: float
+) -> None:
+    n_side = 10
+    generator = torch.Generator().manual_seed(6)
+    grid = torch.cartesian_prod(*[torch.arange(n_side).double()] * 3) * spacing
+    x = grid + 0.3 * torch.randn(3, n_side**3, 3, generator=generator, dtype=torch.float64)
+    x[2, 400] = torch.nan
+    cell = n_side * spacing * (torch.eye(3) + 0.1 * torch.tril(torch.ones(3, 3), -1)).double()
+    periodic = any(pbc)
+    system = System.create(
+        ["Ar"] * n_side**3,
+        cell=cell.numpy() if periodic else None,
+        pbc=pbc if periodic else False,
+        molecule_ids=np.arange(n_side**3) // 2,
+    )
+    x += torch.randint(-3, 4, (1, n_side**3, 1), generator=generator) * cell[0] * float(pbc[0])
+    detector = IntermolecularDistance(system, min_distance=1.0)
+    boxes = cell.expand(3, 3, 3) if periodic else None
+    distance, place = detector._shortest(x, boxes)
+    pairs = detector._pairs
+    expected, where = detector._shortest_of(x, boxes, pairs.first, pairs.second)
+    assert torch.equal(distance[:2], expected[:2])
+    assert torch.equal(place[:2], where[:2])
+    assert bool(distance[2].isnan()) and bool(expected[2].isnan())
+    assert detector.detect(x, x, x[:, 0, 0], boxes).failed.tolist()[2]

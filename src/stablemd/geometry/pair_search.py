@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-DENSE_MAX_ATOMS = 1000
+DENSE_MAX_ATOMS = 800
 """Up to this many atoms every pair is tested; beyond, atoms are sorted into bins."""
 
 ROUNDING = 1e-9
@@ -143,30 +143,37 @@ def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cu
     limit = cutoff * cutoff
     table = np.empty((max(64, 64 * n), 5), dtype=np.int32)
     count = 0
-    at = np.empty(3, dtype=np.int64)
-    image = np.zeros(3, dtype=np.int64)
+    # Bins and their images along each vector, by bin and offset.
+    longest = np.max(n_bins + 2 * spans)
+    wrapped = np.zeros((3, longest), dtype=np.int64)
+    images = np.zeros((3, longest), dtype=np.int64)
+    for k in range(3):
+        for b in range(n_bins[k] + 2 * spans[k]):
+            images[k, b] = (b - spans[k]) // n_bins[k]
+            wrapped[k, b] = b - spans[k] - images[k, b] * n_bins[k]
     for i in range(n):
         first = count
-        for o0 in range(-spans[0], spans[0] + 1):
-            for o1 in range(-spans[1], spans[1] + 1):
-                for o2 in range(-spans[2], spans[2] + 1):
-                    at[0], at[1], at[2] = bins[i, 0] + o0, bins[i, 1] + o1, bins[i, 2] + o2
-                    outside = False
-                    for k in range(3):
-                        image[k] = at[k] // n_bins[k]
-                        if image[k] != 0 and not pbc[k]:
-                            outside = True
-                        at[k] -= image[k] * n_bins[k]
-                    if outside:
+        for b0 in range(bins[i, 0], bins[i, 0] + 2 * spans[0] + 1):
+            a0 = images[0, b0]
+            if a0 != 0 and not pbc[0]:
+                continue
+            for b1 in range(bins[i, 1], bins[i, 1] + 2 * spans[1] + 1):
+                a1 = images[1, b1]
+                if a1 != 0 and not pbc[1]:
+                    continue
+                row = (wrapped[0, b0] * n_bins[1] + wrapped[1, b1]) * n_bins[2]
+                for b2 in range(bins[i, 2], bins[i, 2] + 2 * spans[2] + 1):
+                    a2 = images[2, b2]
+                    if a2 != 0 and not pbc[2]:
                         continue
-                    cell_index = (at[0] * n_bins[1] + at[1]) * n_bins[2] + at[2]
-                    x0, x1, x2 = home[i, 0], home[i, 1], home[i, 2]
-                    for k in range(3):
-                        x0 -= image[k] * cell[k, 0]
-                        x1 -= image[k] * cell[k, 1]
-                        x2 -= image[k] * cell[k, 2]
+                    low, high = begin[row + wrapped[2, b2]], begin[row + wrapped[2, b2] + 1]
+                    if low == high or order[high - 1] < i:
+                        continue
+                    x0 = home[i, 0] - a0 * cell[0, 0] - a1 * cell[1, 0] - a2 * cell[2, 0]
+                    x1 = home[i, 1] - a0 * cell[0, 1] - a1 * cell[1, 1] - a2 * cell[2, 1]
+                    x2 = home[i, 2] - a0 * cell[0, 2] - a1 * cell[1, 2] - a2 * cell[2, 2]
                     # Atoms stand in order within a bin: the first one before i ends it.
-                    for q in range(begin[cell_index + 1] - 1, begin[cell_index] - 1, -1):
+                    for q in range(high - 1, low - 1, -1):
                         j = order[q]
                         if j < i:
                             break
@@ -174,37 +181,40 @@ def list_pairs_in_bins(x: Any, cell: Any, inverse: Any, reach: Any, pbc: Any, cu
                         d1 = in_order[q, 1] - x1
                         d2 = in_order[q, 2] - x2
                         if d0 * d0 + d1 * d1 + d2 * d2 < limit:
-                            s0 = image[0] - turns[j, 0] + turns[i, 0]
-                            s1 = image[1] - turns[j, 1] + turns[i, 1]
-                            s2 = image[2] - turns[j, 2] + turns[i, 2]
+                            s0 = a0 - turns[j, 0] + turns[i, 0]
+                            s1 = a1 - turns[j, 1] + turns[i, 1]
+                            s2 = a2 - turns[j, 2] + turns[i, 2]
                             if j > i or _leads(s0, s1, s2):
                                 table = _append(table, count, i, j, s0, s1, s2)
                                 count += 1
-        _sort_rows(table, first, count)
+        _sort_rows(table, first, count, turns, spans)
     return table[:count].copy()
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort_rows(table: Any, first: int, end: int) -> None:
-    """Order the rows of one atom i by j and shift, in place (they are few)."""
+def _sort_rows(table: Any, first: int, end: int, turns: Any, spans: Any) -> None:
+    """Order the rows of one atom i by j and shift, in place (they are few).
+
+    A row is one number: j, then its images counted from the first within reach, of which
+    there are less than 1024 along each vector.
+    """
     size = end - first
+    keys = np.empty(size, dtype=np.int64)
     ranks = np.empty(size, dtype=np.int64)
     for p in range(size):
         row = first + p
+        i, j = table[row, 0], table[row, 1]
+        key = np.int64(j)
+        for k in range(3):
+            key = (key << 10) | (table[row, 2 + k] + turns[j, k] - turns[i, k] + spans[k])
         q = p - 1
-        while q >= 0 and _before(table, row, ranks[q]):
+        while q >= 0 and keys[q] > key:
+            keys[q + 1] = keys[q]
             ranks[q + 1] = ranks[q]
             q -= 1
+        keys[q + 1] = key
         ranks[q + 1] = row
     table[first:end] = table[ranks]
-
-
-@numba.njit(cache=True, nogil=True)
-def _before(table: Any, row: int, other: int) -> bool:
-    for k in range(1, 5):
-        if table[row, k] != table[other, k]:
-            return bool(table[row, k] < table[other, k])
-    return False
 
 
 def list_replica_pairs(x: Any, cell: Any, pbc: Any, cutoff: float) -> Any:

@@ -9,12 +9,16 @@ from torch import Tensor
 from stablemd.errors import ConfigError
 from stablemd.geometry import PairSelection, frame_cells, inscribed_radius
 from stablemd.geometry.lattice import reciprocal_rows
+from stablemd.geometry.pair_search import DENSE_MAX_ATOMS, list_replica_pairs
 from stablemd.geometry.pairs import MAX_ELEMENTS
 from stablemd.geometry.shortest_kernel import shortest_squares
 from stablemd.geometry.squares import squared_distances
 from stablemd.stability.base import Detection, Detector
 from stablemd.stability.thresholds import ReferenceStructures, Threshold, given, learnt
 from stablemd.system import System
+
+SHORTEST_REACH, LONGEST_REACH = 2.0, 10.0
+"""Reaches in Å between which a search for near pairs takes less than a look at all pairs."""
 
 
 class IntermolecularDistance(Detector):
@@ -119,7 +123,48 @@ class IntermolecularDistance(Detector):
         return smallest.sqrt(), torch.stack(places).gather(0, nearest[None])[0]
 
     def _shortest_on_cpu(self, positions: Tensor, boxes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The same by a loop that keeps no array over the pairs."""
+        """The same by loops that keep no array over the pairs."""
+        if self._system.n_atoms > DENSE_MAX_ATOMS:
+            parts = [
+                self._shortest_among_near(x[None], None if boxes is None else boxes[r : r + 1])
+                for r, x in enumerate(positions)
+            ]
+            distances, places = zip(*parts, strict=True)
+            return torch.cat(distances), torch.cat(places)
+        return self._shortest_of(positions, boxes, self._pairs.first, self._pairs.second)
+
+    def _shortest_among_near(self, x: Tensor, box: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same for one replica, from the pairs within a reach that grows until it has one."""
+        ids = self._system.molecule_ids
+        first, second = self._pairs.first, self._pairs.second
+        cell = torch.eye(3) if box is None else box[0]
+        widest = float("inf") if box is None else float(inscribed_radius(box, self._system.pbc))
+        reach = max(2.0 * self._limit, SHORTEST_REACH)
+        usable = bool(x.isfinite().all()) and bool(cell.isfinite().all())
+        while usable and reach < min(widest, LONGEST_REACH):
+            rows = list_replica_pairs(
+                x[0].double().contiguous().numpy(),
+                cell.double().contiguous().numpy(),
+                self._system.pbc.numpy(),
+                reach,
+            )
+            near = torch.from_numpy(rows[:, :2]).long()
+            near = near[ids[near[:, 0]] != ids[near[:, 1]]]
+            if len(near):
+                distance, which = self._shortest_of(x, box, *near.T.contiguous())
+                if bool(distance < reach * (1.0 - 1e-6)):
+                    # Pairs stand in ascending order.
+                    i, j = near[which].T.contiguous()
+                    begin = torch.searchsorted(first, i)
+                    end = torch.searchsorted(first, i, right=True)
+                    return distance, begin + torch.searchsorted(second[begin:end], j)
+            reach *= 2.0
+        return self._shortest_of(x, box, first, second)
+
+    def _shortest_of(
+        self, positions: Tensor, boxes: Tensor | None, first: Tensor, second: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Shortest distance (R,) in Å of some pairs, and which of them it is (R,)."""
         n = len(positions)
         x = positions.double()
         metric = torch.eye(3, dtype=torch.float64).expand(n, 3, 3)
@@ -132,8 +177,8 @@ class IntermolecularDistance(Detector):
             x.contiguous().numpy(),
             metric.contiguous().numpy(),
             np.array(self._periodic),
-            self._pairs.first.numpy(),
-            self._pairs.second.numpy(),
+            first.numpy(),
+            second.numpy(),
             squares.numpy(),
             places.numpy(),
         )
