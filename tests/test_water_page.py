@@ -20,6 +20,7 @@ from stablemd.workflows.models import load_model, start_model_path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from case_study.conditions import conditions
+from water_page.numbers import median_step
 from water_page.page import models_table, render
 from water_page.reference import check_reference
 
@@ -79,6 +80,18 @@ def test_models_without_failures_or_diffusion_get_a_limit_and_a_dash() -> None:
     assert cells[3] == "0.25 ± 0.03" and cells[6] == "–"
     short = [cell.strip() for cell in models_table([row], False).splitlines()[-1].split("|")]
     assert short[1:-1] == [*cells[:3], cells[-1]]
+
+
+def test_a_step_is_its_share_of_the_scale_before_it_which_every_phase_renews() -> None:
+    def epoch(*steps: tuple[float, float]) -> dict[str, object]:
+        made = [{"step_share": share, "rate_scale": scale} for share, scale in steps]
+        return {"phase": "learn", "steps": made}
+
+    simulation: dict[str, object] = {"phase": "simulate"}
+    records = [simulation, epoch((0.5, 0.6), (1.0, 0.8)), epoch((0.25, 0.1)), simulation]
+    # 0.5 of 1, then 1 of 0.6, then 0.25 of 0.8, and in the next phase 0.3 of 1
+    assert median_step([*records, epoch((0.3, 0.2))]) == pytest.approx((0.3 + 0.5) / 2)
+    assert median_step([simulation]) is None
 
 
 def test_the_reference_frames_have_the_references_averages(shared_data: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from case_study.numbers import gather, read_run
@@ -13,6 +14,8 @@ from case_study.reproduce import commands
 from stablemd.config import RunConfig
 from stablemd.evaluation.figures import ObservableCurves
 from stablemd.evaluation.survival import StableTime
+from stablemd.stages import TRAIN
+from stablemd.workflows.run_log import stage_records
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,26 @@ def read(path: Path, config: Path) -> Run:
         out=f"runs/{config.stem}",
     )
     numbers = gather(run, report, title=config.stem, commands=lines)
+    numbers["median_step"] = median_step(stage_records(run, TRAIN))
     curves = next(c for c in report.observables if c.name == "rdf_O-O")
     return Run(numbers, curves, report.stable_times)
+
+
+def median_step(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Half of the optimizer's steps were taken to this share or less, limits and scaling included.
+
+    Args:
+        records: of a training, in their order.
+    """
+    taken: list[float] = []
+    scale = 1.0
+    for record in records:
+        if record["phase"] == "simulate":
+            scale = 1.0  # a learning phase starts with whole steps
+        for step in record.get("steps", ()):
+            taken.append(step["step_share"] * scale)
+            scale = step["rate_scale"]
+    return median(taken) if taken else None
 
 
 def model_row(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
