@@ -33,7 +33,6 @@ trainer:
   max_epochs: {epochs}
   logger: false
   enable_progress_bar: false
-  check_val_every_n_epoch: 5
   callbacks:
     - _target_: lightning.pytorch.callbacks.ModelCheckpoint
       dirpath: {folder}
