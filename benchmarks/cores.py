@@ -26,7 +26,7 @@ AUTOGRAD = "SchNet by autograd"
 GEMNET = "GemNet-T (small) by autograd"
 
 FEWER = 4
-"""Models by autograd run so many times fewer replicas, and a step in two."""
+"""Models by autograd run so many times fewer replicas."""
 
 Placement = tuple[int | None, int | None]
 
@@ -38,7 +38,7 @@ def build(settings: Settings) -> list[Contender]:
     few = Aspirin.build(max(2, settings.n_replicas // FEWER))
     torch.manual_seed(0)
     gemnet = make_potential("gemnet_t", preset="small").for_sampling(few.system)
-    n_fast, n_slow = settings.n_steps * FAST_STEPS, max(1, settings.n_steps // 2)
+    n_fast, n_slow = settings.n_steps * FAST_STEPS, 2 * settings.n_steps
     placements: dict[str, Placement] = {
         "1 thread": (1, 1),
         f"{cores} threads": (1, cores),

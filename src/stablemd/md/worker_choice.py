@@ -42,8 +42,8 @@ def worth_processes(
     block = slice(0, block_size)
     cells = None if state.cells is None else state.cells[block]
     own = form.for_thread()
-    seconds = float("inf")
-    for _ in range(2):  # the first call may set things up
+    seconds, are_running = float("inf"), POOL.n_running >= n_processes
+    for _ in range(1 if are_running else 2):  # the first call may set things up
         begin = time.perf_counter()
         own(state.positions[block], cells)
         seconds = min(seconds, time.perf_counter() - begin)
@@ -51,7 +51,7 @@ def worth_processes(
             break
     total = seconds * n_steps * -(-state.n_replicas // block_size)
     gain = total * (1.0 - 1.0 / n_processes)
-    if POOL.n_running >= n_processes:
+    if are_running:
         return gain > SEND_S
     _spent_s += gain
     if _spent_s <= START_S:
