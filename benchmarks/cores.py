@@ -28,6 +28,9 @@ GEMNET = "GemNet-T (small) by autograd"
 FEWER = 4
 """Models by autograd run so many times fewer replicas."""
 
+MIN_REPLICAS = 32
+"""With fewer no model by autograd is shared, and no worker started."""
+
 Placement = tuple[int | None, int | None]
 
 
@@ -51,7 +54,6 @@ def build(settings: Settings) -> list[Contender]:
         AUTOGRAD: (few, eager, n_slow),
         GEMNET: (few, gemnet, n_slow),
     }
-    POOL.prepare(cores)
     return [
         Contender(f"{model}, {name}", _dynamics(case, form, placement, n), units)
         for model, (case, form, n) in models.items()
@@ -103,7 +105,7 @@ def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
     return {
         "cores": available_cores(),
         "gains": gains,
-        "start_s": _start_s(),
+        "start_s": _start_s() if settings.n_replicas >= MIN_REPLICAS else None,
         "one_thread_share_of_a_core": first.cpu_ms / first.wall_ms,
         "load_average": os.getloadavg()[0],
     }
@@ -112,7 +114,7 @@ def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
 def _start_s() -> float:
     """Wall time of a short simulation in workers that have to be started, in s."""
     POOL.end()
-    few = Aspirin.build(32)
+    few = Aspirin.build(MIN_REPLICAS)
     begin = time.perf_counter()
     _dynamics(few, EagerSampling(few.potential, few.system), (available_cores(), 1), 1)()
     return time.perf_counter() - begin
@@ -129,10 +131,12 @@ def describe(derived: dict[str, Any]) -> str:
             lines.append(
                 f"| {model}, {name} | {gain['wall_speedup']:.2f} | {gain['cpu_time_ratio']:.2f} |"
             )
-    text = (
-        f"Starting the worker processes takes {derived['start_s']:.1f} s, once a program; the rows "
-        "above do not contain it."
-    )
+    text = ""
+    if derived["start_s"] is not None:
+        text = (
+            f"Starting the worker processes takes {derived['start_s']:.1f} s, once a program; the "
+            "rows above do not contain it."
+        )
     share = derived["one_thread_share_of_a_core"]
     if share < 0.95:
         text += (

@@ -42,10 +42,11 @@ def build(settings: Settings) -> list[Contender]:
 def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
     """Peaks in MiB by form and number of replicas, and how they grow."""
     peaks: dict[str, dict[str, float]] = {}
-    for name, most in LARGEST.items():
-        sizes = [n for n in REPLICAS if n <= most]
-        if not settings.full:
-            sizes = sizes[:4]
+    most = REPLICAS[-1] if settings.full else 8 * settings.n_replicas
+    for name, bound in LARGEST.items():
+        sizes = [n for n in REPLICAS if n <= min(most, bound)]
+        if not sizes:
+            continue  # a trial run of few replicas
         run = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", name, *map(str, sizes)],
             cwd=Path(__file__).resolve().parents[1],
