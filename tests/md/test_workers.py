@@ -50,7 +50,7 @@ def four_cores(monkeypatch) -> None:
 
 def gemnet() -> Potential:
     torch.manual_seed(1)
-    return make_potential("gemnet_t", preset="small")
+    return make_potential("gemnet_t", preset="small", n_blocks=1, n_edge=16, cutoff=2.5)
 
 
 def run(
