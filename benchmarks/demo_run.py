@@ -96,6 +96,7 @@ def derive(settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
         "speedup": compiled.speedup_over(eager),
         "wall_speedup": eager.wall_ms / compiled.wall_ms,
         "whole": settings.full,
+        "share_of_a_core": [t.cpu_ms / t.wall_ms for t in timings],
         "outcome": dict(_done),
     }
 
@@ -107,6 +108,12 @@ def describe(derived: dict[str, Any]) -> str:
         f"The {kind} demo takes {derived['speedup']:.1f} times less processor time and "
         f"{derived['wall_speedup']:.1f} times less wall time with the compiled form."
     )
+    shares = derived["share_of_a_core"]
+    if min(shares) < 0.95:
+        text += (
+            f" They had {100 * shares[0]:.0f} % and {100 * shares[1]:.0f} % of a core: other work "
+            "was running, so that the processor time is what compares them."
+        )
     for name, done in derived["outcome"].items():
         failed = done["failed"]
         text += (
