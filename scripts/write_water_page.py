@@ -80,7 +80,7 @@ def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) 
     }
     files = {}
     for name, run in runs.items():
-        if name in ALTERNATIVES:
+        if name in ALTERNATIVES or name == "gemnet":
             continue
         pictures = {"survival": survival_figure(run.stable_times)}
         if name != "outside":  # it runs at a temperature without reference structures
