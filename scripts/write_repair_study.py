@@ -199,6 +199,9 @@ def section(measured: dict[str, Any]) -> str:
                     f"{d['failure'] or 'none'} | {number(1e3 * d['cpu_s'] / d['n_steps'])} |"
                 )
         lines += ["", f"{m['hardware']}, torch {m['torch']}, {m['date']}.", ""]
+    for package in DISTRIBUTION:
+        if package not in measured:
+            lines += [f"The study has not been run with {DISTRIBUTION[package]} yet.", ""]
     return "\n".join(lines) + "\n"
 
 
