@@ -137,6 +137,7 @@ SECTION = Section(
         "picoseconds, so the two do not do exactly the same work."
     ),
     unit="demo",
+    replicas=64,
     build=build,
     derive=derive,
     describe=describe,

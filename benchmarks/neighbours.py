@@ -121,6 +121,7 @@ SECTION = Section(
         "serves some dozens of steps."
     ),
     unit="search",
+    replicas=1,
     build=build,
     derive=derive,
     describe=describe,

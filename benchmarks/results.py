@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from stablemd.versions import collect_versions
 
 def record(section: Section, settings: Settings, timings: Sequence[Timing]) -> dict[str, Any]:
     """Everything about one section's run."""
+    done = settings if section.replicas is None else replace(settings, n_replicas=section.replicas)
     return {
         "title": section.title,
         "about": section.about,
         "unit": section.unit,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": asdict(settings),
+        "settings": asdict(done),
         "versions": collect_versions(),
         "timings": [asdict(t) for t in timings],
         "derived": section.derive(settings, timings) if section.derive else None,

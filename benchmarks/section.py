@@ -41,6 +41,7 @@ class Section:
         draw: those numbers as a PNG, for the page.
         long: whether a run of all sections leaves it out unless it is to be full.
         why_not: what this machine lacks for it, None where nothing is lacking.
+        replicas: how many it always has, None where the settings say.
     """
 
     key: str
@@ -53,3 +54,4 @@ class Section:
     draw: Callable[[dict[str, Any]], bytes] | None = None
     long: bool = False
     why_not: Callable[[], str | None] | None = None
+    replicas: int | None = None

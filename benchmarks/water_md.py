@@ -212,6 +212,7 @@ SECTION = Section(
         "and the distance between molecules)."
     ),
     unit="replica-step",
+    replicas=N_REPLICAS,
     build=build,
     derive=derive,
     describe=describe,
