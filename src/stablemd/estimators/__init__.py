@@ -27,10 +27,19 @@ from stablemd.estimators.reweighting import ReweightedMean, reweighted_mean
 from stablemd.estimators.state_points import EnsembleResult, StatePoint, ensemble_gradient
 from stablemd.estimators.step_limit import LimitedStep, Weighing, limit_step
 from stablemd.estimators.stratified import stratified_coefficients
-from stablemd.estimators.surrogate import backward_weighted_energy, potential_energies
+from stablemd.estimators.surrogate import (
+    backward_weighted_energy,
+    potential_atomic_energies,
+    potential_energies,
+)
 from stablemd.estimators.thinning import thin_coefficients
 from stablemd.estimators.trust import Trust, gradient_cosine
-from stablemd.estimators.weights import boltzmann_weights, n_eff_entropy, n_eff_kish
+from stablemd.estimators.weights import (
+    boltzmann_weights,
+    n_eff_entropy,
+    n_eff_kish,
+    neighbourhood_weights,
+)
 
 __all__ = [
     "CENTRINGS",
@@ -66,7 +75,9 @@ __all__ = [
     "make_neighbourhoods",
     "n_eff_entropy",
     "n_eff_kish",
+    "neighbourhood_weights",
     "path_gradient",
+    "potential_atomic_energies",
     "potential_energies",
     "reweighted_mean",
     "stratified_coefficients",

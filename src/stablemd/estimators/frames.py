@@ -25,6 +25,8 @@ class SampledFrames:
         group: which replicas are independent of each other, (n,) int64: copies of
             one state that were continued separately share a group.  By default
             every replica is a group of its own.
+        reference_atomic_energies: ε_θ0 of every atom in eV, (n, N).  With them the
+            localized estimator weighs every neighbourhood by its own energy.
     """
 
     positions: Tensor
@@ -33,6 +35,7 @@ class SampledFrames:
     replica: Tensor
     cells: Tensor | None = None
     group: Tensor | None = None
+    reference_atomic_energies: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.positions.shape[0] if self.positions.ndim == 3 else -1
@@ -49,6 +52,10 @@ class SampledFrames:
         }
         if self.cells is not None:
             shapes["cells"] = (self.cells, self.cells.shape == (n, 3, 3), "(n, 3, 3)")
+        if self.reference_atomic_energies is not None:
+            atomic = self.reference_atomic_energies
+            fits = atomic.shape == self.positions.shape[:2]
+            shapes["reference_atomic_energies"] = (atomic, fits, "(n, N)")
         for name, (tensor, fits, expected) in shapes.items():
             if not fits:
                 raise DataError(
@@ -68,6 +75,11 @@ class SampledFrames:
             replica=self.replica[index],
             cells=None if self.cells is None else self.cells[index],
             group=None if self.group is None else self.group[index],
+            reference_atomic_energies=(
+                None
+                if self.reference_atomic_energies is None
+                else self.reference_atomic_energies[index]
+            ),
         )
 
     @property
@@ -77,8 +89,11 @@ class SampledFrames:
 
     def finite_mask(self) -> Tensor:
         """Whether all numbers of each frame are finite, (n,) bool."""
+        known = torch.isfinite(self.reference_energies)
+        if self.reference_atomic_energies is not None:
+            known = known & torch.isfinite(self.reference_atomic_energies).all(dim=1)
         return (
-            torch.isfinite(self.reference_energies)
+            known
             # A sum is finite if and only if its terms are, short of an overflow.
             & torch.isfinite(self.values.double().sum(dim=1))
             & torch.isfinite(self.positions.double().sum(dim=(1, 2)))

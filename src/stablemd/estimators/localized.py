@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ from stablemd.errors import DataError
 from stablemd.estimators.assessment import assess, loss_and_slope, loss_stderr
 from stablemd.estimators.frames import SampledFrames
 from stablemd.estimators.gradient_sum import frames_gradient, trained_parameters
+from stablemd.estimators.local_average import LocalAverage, local_average
 from stablemd.estimators.losses import Loss
-from stablemd.estimators.neighbourhoods import NeighbourhoodRule, Neighbourhoods
-from stablemd.estimators.reweighting import reweighted_mean
+from stablemd.estimators.neighbourhoods import NeighbourhoodRule
 from stablemd.estimators.stratified import stratified_coefficients
 from stablemd.estimators.trust import Trust
 from stablemd.estimators.weighted_energies import WeightedEnergies
@@ -94,6 +94,11 @@ def localized_gradient(
     system contributes on average is neglected, and with it the noise that the
     rest adds.  ``cov_exact=True`` keeps it.
 
+    Away from θ0 frames are weighed as a whole by their change of energy; if they know
+    their atomic energies at θ0, every neighbourhood is weighed by the change of its own
+    (``neighbourhood_weights``), which is of the same kind: the gradient is then that of the
+    loss on the averages so weighed, and N_eff does not fall with the size of the system.
+
     Args:
         potential: at the parameters θ, with atomic energies unless ``cov_exact``.
         system: the atoms.
@@ -105,7 +110,8 @@ def localized_gradient(
         neighbourhoods: the K groups of atoms of given frames.
         cov_exact: use the total energy in place of the local one.
         chunk_size: frames per forward and backward pass.
-        energies: U_θ of all frames in eV (n,), if known.
+        energies: U_θ of all frames in eV (n,), if known; atomic ones (n, N) where
+            neighbourhoods are weighed by their own.
         sampling: use a stratified sample of the pairs (i, k) only.
         noise_groups: groups of replicas that are compared for the noise; 0 for none.
         error_bars: whether to form the standard error of the loss and the correlation of
@@ -123,27 +129,25 @@ def localized_gradient(
     if not cov_exact:
         potential.require_local_energies()
     parameters = trained_parameters(potential)
-    around = neighbourhoods(frames.positions, frames.cells)
-    local = _local_values(frames, around)
-    average = reweighted_mean(
+    found = local_average(
         potential,
         system,
-        replace(frames, values=_kind_means(local, around)),
+        frames,
+        neighbourhoods(frames.positions, frames.cells),
         beta=beta,
         chunk_size=chunk_size,
+        whole_frames=cov_exact or frames.reference_atomic_energies is None,
         energies=energies,
     )
+    average, around = found.by_frame, found.around
     kept, weights = average.frames, average.weights
     if len(kept) < 2:
         raise DataError(
             f"a covariance needs at least two finite frames, got {len(kept)} of {len(frames)}; "
             "sample more frames"
         )
-    around, local = around.select_frames(average.index), local[average.index]
     value, slope = loss_and_slope(loss, average.mean)
-    pairs = _pair_coefficients(
-        local, around, weights, average.mean, slope, beta, len(kept) if cov_exact else None
-    )
+    pairs = _pair_coefficients(found, average.mean, slope, beta, len(kept) if cov_exact else None)
     if sampling is not None:
         pairs = stratified_coefficients(
             pairs.flatten(),
@@ -179,42 +183,19 @@ def localized_gradient(
     )
 
 
-def _local_values(frames: SampledFrames, around: Neighbourhoods) -> Tensor:
-    """g_ik, (n, K, D) float64."""
-    n, width = frames.values.shape
-    if len(around) == 0 or width % len(around):
-        raise DataError(
-            f"{len(around)} neighbourhoods need values (n, {len(around)}·D), the same number of "
-            f"local observables for each, got {(n, width)}"
-        )
-    return frames.values.to(torch.float64).reshape(n, len(around), -1)
-
-
-def _kind_means(local: Tensor, around: Neighbourhoods) -> Tensor:
-    """Averages over the neighbourhoods of one kind within a frame, (n, n_kinds·D)."""
-    kind = around.kind.to(local.device)
-    sums = local.new_zeros(len(local), around.n_kinds, local.shape[2]).index_add(1, kind, local)
-    return (sums / kind.bincount()[:, None]).flatten(1)
-
-
 def _pair_coefficients(
-    local: Tensor,
-    around: Neighbourhoods,
-    weights: Tensor,
-    mean: Tensor,
-    slope: Tensor,
-    beta: float,
-    n_independent: int | None,
+    found: LocalAverage, mean: Tensor, slope: Tensor, beta: float, n_independent: int | None
 ) -> Tensor:
-    """c_ik = -β w_i (g_ik - <g>)·v M / ((M - 1) K), (n, K), summing to zero for every kind.
+    """c_ik = -β w_ik (g_ik - <g>)·v M / (M - 1), (n, K), summing to zero for every kind.
 
     M counts the pairs of a kind, or the frames where energies are total ones.
     """
+    local, around = found.values, found.around
     kind = around.kind.to(local.device)
     by_kind = (around.n_kinds, -1)
     deviations = local - mean.reshape(by_kind)[kind]
     projected = torch.einsum("nkd,kd->nk", deviations, slope.reshape(by_kind)[kind])
     alike = kind.bincount()[kind].to(local)
     m = alike * len(local) if n_independent is None else torch.full_like(alike, n_independent)
-    factor: Tensor = -beta * m / ((m - 1.0) * alike)
-    return factor * weights[:, None] * projected
+    factor: Tensor = -beta * m / (m - 1.0)
+    return factor * found.pair_weights * projected

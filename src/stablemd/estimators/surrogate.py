@@ -46,6 +46,35 @@ def potential_energies(
     return energies
 
 
+@torch.no_grad()
+def potential_atomic_energies(
+    potential: Potential,
+    system: System,
+    positions: Tensor,
+    *,
+    cells: Tensor | None = None,
+    chunk_size: int = 64,
+) -> Tensor:
+    """Atomic energies of frames without a graph, (n, N) float64 in eV.
+
+    Arguments and errors as for ``potential_energies``.
+
+    Raises:
+        PotentialError: the potential has no atomic energies.
+    """
+    _require_chunk(chunk_size)
+    potential.require_local_energies()
+    shape = positions.shape[:2]
+    energies = torch.empty(shape, dtype=torch.float64, device=positions.device)
+    for start in range(0, len(positions), chunk_size):
+        part = slice(start, start + chunk_size)
+        chunk = positions[part].to(potential.device)
+        boxes = None if cells is None else cells[part].to(potential.device)
+        local = potential.local_energies(potential.batch(system, chunk, boxes))
+        energies[part] = local.to(energies).reshape(chunk.shape[:2])
+    return energies
+
+
 def backward_weighted_energy(
     potential: Potential,
     system: System,

@@ -27,6 +27,30 @@ def boltzmann_weights(energies: Tensor, reference_energies: Tensor, beta: float)
     return torch.softmax(-beta * difference, dim=0)
 
 
+def neighbourhood_weights(changes: Tensor, kind: Tensor, beta: float) -> Tensor:
+    """Weights w_ik ∝ exp(-β Δu_ik) of neighbourhood k in frame i, one for every kind in all.
+
+    The frames of a large system lose their weight with the sum of all its changes of
+    energy; what a neighbourhood is like depends on its own surroundings, and so each is
+    weighed by the change of its own energy.  The gradient of an average with these weights
+    is the localized estimator, -β Cov(g, ∂u/∂θ).
+
+    Args:
+        changes: Δu_ik = u_θ - u_θ0 in eV, (n, K).
+        kind: of every neighbourhood, (K,).
+        beta: inverse temperature of the sampling in 1/eV.
+
+    Returns:
+        (n, K) float64; the weights of each kind sum to one.
+    """
+    weights = torch.empty_like(changes, dtype=torch.float64)
+    for label in kind.unique():
+        alike = kind == label
+        exponents = -beta * changes[:, alike].to(torch.float64)
+        weights[:, alike] = torch.softmax(exponents.flatten(), dim=0).reshape(exponents.shape)
+    return weights
+
+
 def n_eff_kish(weights: Tensor) -> float:
     """Kish's effective sample size (Σw)² / Σw², between 1 and n.
 

@@ -37,7 +37,7 @@ from stablemd.stability.base import Detector
 from stablemd.stability.detector_set import DetectorSet
 from stablemd.system import System
 
-__all__ = ["energies", "get_threads", "set_placement", "set_threads", "simulate"]
+__all__ = ["atomic_energies", "energies", "get_threads", "set_placement", "set_threads", "simulate"]
 
 logger = logging.getLogger(__name__)
 
@@ -188,13 +188,23 @@ def run_in_threads(
 
 def energies(form: SamplingForm, positions: Tensor, cells: Tensor | None = None) -> Tensor:
     """``form.energies`` of frames (n, N, 3) on up to ``get_threads()`` threads; same numbers."""
+    return _of_frames(form, "energies", positions, cells)
+
+
+def atomic_energies(form: SamplingForm, positions: Tensor, cells: Tensor | None = None) -> Tensor:
+    """``form.atomic_energies`` of frames in the same way, (n, N)."""
+    return _of_frames(form, "atomic_energies", positions, cells)
+
+
+def _of_frames(form: SamplingForm, what: str, positions: Tensor, cells: Tensor | None) -> Tensor:
     n_shards = min(get_threads(), len(positions) // MIN_FRAMES_PER_THREAD)
     if n_shards < 2 or not form.replica_independent or positions.device.type != "cpu":
-        return form.energies(positions, cells)
+        result: Tensor = getattr(form, what)(positions, cells)
+        return result
     boxes = [None] * n_shards if cells is None else cells.tensor_split(n_shards)
     with ThreadPoolExecutor(n_shards) as pool:
         futures = [
-            pool.submit(form.for_thread().energies, x, h)
+            pool.submit(getattr(form.for_thread(), what), x, h)
             for x, h in zip(positions.tensor_split(n_shards), boxes, strict=True)
         ]
         return torch.cat([future.result() for future in futures])

@@ -79,8 +79,13 @@ class LocalTarget:
         return torch.cat(parts, dim=2).flatten(1)
 
     def covers(self, values: Tensor) -> Tensor:
-        """Whether frames with values (n, K·D) are of a kind that the reference knows, (n,) bool."""
-        return values @ self._unvisited == 0.0
+        """Whether neighbourhoods with values (n, K·D) are of a kind that the reference knows.
+
+        Returns:
+            (n, K) bool.
+        """
+        strange = (values * self._unvisited).reshape(len(values), len(self._around), -1)
+        return (strange == 0.0).all(dim=2)
 
     def loss(self, mean: Tensor) -> Tensor:
         """Weighted sum of the losses on the averages of all kinds (n_kinds·D,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from stablemd.errors import DataError
 from stablemd.estimators import SampledFrames
 from stablemd.estimators.step_limit import largest_share
 from stablemd.md import RecordedFrames
-from stablemd.md.sharding import energies as threaded_energies
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.system import System
 from stablemd.training.budget import ErrorBudget
@@ -23,6 +23,7 @@ from stablemd.training.epoch_frames import EpochFrames
 from stablemd.training.gradients import cosine, norm, take_gradient, without_conflict
 from stablemd.training.label_errors import LabelErrors
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
+from stablemd.training.local_target import LocalTarget
 from stablemd.training.observable_gradient import Target, observable_gradient
 from stablemd.training.relative_entropy import relative_entropy_gradient
 from stablemd.training.stable_settings import StableSettings
@@ -152,8 +153,18 @@ class StableObjective:
                 group=None if origin is None else origin[recorded.replica].to(positions.device),
             )
             epoch = EpochFrames(frames, energies, covered=self._target.covers(values))
-            keep = frames.finite_mask()
-        return epoch if bool(keep.all()) else epoch.select(keep, int((~keep).sum()))
+            if isinstance(self._target, LocalTarget):
+                epoch = self._by_neighbourhood(epoch, self._target)
+            return epoch.finite()
+
+    def _by_neighbourhood(self, epoch: EpochFrames, target: LocalTarget) -> EpochFrames:
+        """The same frames with the atomic energies that weigh their neighbourhoods."""
+        frames = epoch.frames
+        around = target.neighbourhoods(frames.positions, frames.cells)
+        epoch = replace(epoch, around=around)
+        atomic = epoch.energies_of(self.sampling_form())
+        frames = replace(frames, reference_atomic_energies=atomic)
+        return replace(epoch, frames=frames, energies=atomic)
 
     def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it.
@@ -307,7 +318,7 @@ class StableObjective:
             if self.budget.usage(errors) > max(1.0, usage_before * (1.0 - 1e-9)):
                 continue
             with self.estimator_watch:
-                energies = threaded_energies(form, epoch.frames.positions, epoch.frames.cells)
+                energies = epoch.energies_of(form)
             if not epoch.n_eff_share(energies, self._beta) >= floor:
                 allowed = self._share_on_paper(epoch, energies, share, floor)
                 continue

@@ -55,7 +55,7 @@ def relative_entropy_gradient(
         system,
         epoch.frames.select(own),
         beta,
-        energies=epoch.energies[own],
+        energies=epoch.total_energies[own],
         reference_positions=positions,
         reference_cells=cells,
     )
