@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 
+from stablemd import units
 from stablemd.errors import ConfigError, PotentialError
+from stablemd.estimators import SampledFrames
 from stablemd.observables import BondLengths
 from stablemd.observables.settings import (
     BondExcessSettings,
@@ -13,6 +18,7 @@ from stablemd.observables.settings import (
     DistanceDistributionSettings,
 )
 from stablemd.system import System
+from stablemd.training.epoch_frames import EpochFrames
 from stablemd.training.local_target import LocalTarget
 from stablemd.training.observable_gradient import make_target, observable_gradient
 from stablemd.training.observable_target import ObservableTarget
@@ -167,3 +173,63 @@ def test_a_collision_is_counted_to_the_two_molecules_that_collide() -> None:
     # the loss on the average is that of a molecule, whichever two of them collide
     means = found.reshape(4, 3).mean(dim=0)
     assert float(target.loss(means)) == pytest.approx(float(means.sum()))
+
+
+def test_effective_frames_of_neighbourhoods_do_not_depend_on_their_number() -> None:
+    """Frames of one molecule, and the same changes of energy spread over many molecules."""
+    generator = torch.Generator().manual_seed(4)
+    changes = 0.05 * torch.randn(64, 8, 3, generator=generator, dtype=torch.float64)
+
+    def epoch(n: int, rule: str) -> tuple[EpochFrames, Tensor]:
+        system, frames = waters(n)
+        positions = frames[torch.arange(512 // n) % 6]
+        target = LocalTarget(system, frames, (LENGTHS,), rule)
+        zero = torch.zeros(positions.shape[:2], dtype=torch.float64)
+        sampled = SampledFrames(
+            positions,
+            zero.sum(dim=1),
+            target.values(positions),
+            torch.arange(len(positions)),
+            reference_atomic_energies=zero,
+        )
+        around = target.neighbourhoods(positions, None)
+        return EpochFrames(sampled, zero, around=around), changes.reshape(zero.shape)
+
+    def share(n: int, rule: str, beta: float = 20.0) -> float:
+        frames, present = epoch(n, rule)
+        return frames.n_eff_share(present, beta)
+
+    assert share(8, "molecule") == pytest.approx(share(1, "molecule"), rel=1e-12)
+    assert 0.05 < share(8, "molecule") < 0.5
+    # Of several kinds, the one that loses most counts: here bonds to the first or second hydrogen.
+    frames, present = epoch(8, "bond")
+    by_kind = []
+    for kind in range(2):
+        atoms = torch.arange(8)[:, None] * 3 + torch.tensor([0, 1 + kind])
+        weights = torch.softmax(-20.0 * present[:, atoms].sum(dim=2).flatten(), dim=0)
+        by_kind.append(float(1.0 / weights.square().sum()) / len(weights))
+    assert frames.n_eff_share(present, 20.0) == pytest.approx(min(by_kind), rel=1e-12)
+
+
+def test_localized_steps_cost_no_more_effective_neighbourhoods_than_allowed(toy) -> None:
+    def losses(limit: float) -> list[float]:
+        model = toy.model(depth=0.5)
+        settings = toy.settings(observables=(EXCESS,), estimator="localized", neighbourhoods="bond")
+        run = toy.objective(
+            model, observables=(EXCESS,), learning_rate=0.15, force_mae_budget=None,
+            max_n_eff_loss=limit, min_n_eff=0.0,
+        )  # fmt: skip
+        run._target = make_target(model, toy.system, toy.reference, settings)
+        epoch = replace(run.epoch_frames(toy.sampled(model)), covered=None)
+        torch.testing.assert_close(epoch.total_energies, epoch.frames.reference_energies)
+        shares = [epoch.n_eff_share(epoch.energies, units.beta(500.0))]
+        for _ in range(6):
+            assert run.step(epoch) is not None
+            present = model.for_sampling(toy.system).atomic_energies(epoch.frames.positions)
+            shares.append(epoch.n_eff_share(present, units.beta(500.0)))
+        assert shares[0] == pytest.approx(1.0)
+        return [a - b for a, b in pairwise(shares)]
+
+    assert max(losses(1.0)) > 0.1
+    bounded = losses(0.04)
+    assert 0.0 < max(bounded) <= 0.04 + 1e-9
