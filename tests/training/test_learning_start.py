@@ -169,3 +169,31 @@ def test_the_draws_are_those_of_the_step_and_not_of_start_velocities(toy) -> Non
         basis = torch.stack([b, c], dim=1)
         residual = a - basis @ torch.linalg.lstsq(basis, a).solution
         assert float(residual.norm()) > 1e-3 * float(a.norm())
+
+
+@pytest.mark.parametrize(("wanted", "n_failed", "n_earlier"), [(32, 2, 3), (64, 4, 7), (128, 1, 9)])
+def test_remembered_failures_get_as_many_places_as_new_ones(
+    toy, wanted: int, n_failed: int, n_earlier: int
+) -> None:
+    rewound, earlier = thermal_state(32), thermal_state(48).select(torch.arange(32, 32 + n_earlier))
+    failed = torch.randperm(32, generator=torch.Generator().manual_seed(4))[:n_failed]
+    settings = toy.settings(failing_share=0.75, learning_replicas=wanted)
+    start, source = learning_start(rewound, failed, WATER, settings, earlier)
+    everything = State.concatenate([rewound, earlier])
+    assert torch.equal(start.positions, everything.positions[source])
+    assert torch.equal(start.thermostat["xi"], everything.thermostat["xi"][source])
+    near_failure = torch.isin(source, failed) | (source >= 32)
+    assert int(near_failure.sum()) == round(0.75 * wanted)  # memory takes no further places
+    counts = torch.bincount(source[near_failure], minlength=32 + n_earlier)
+    counts = torch.cat([counts[failed], counts[32:]])
+    assert int(counts.min()) > 0 and int(counts.max() - counts.min()) <= 1
+    assert len(start.replica_ids.unique()) == wanted and bool(start.alive.all())
+    # an earlier failure has no replica of its own, so each of its places has fresh momenta
+    moved = (start.momenta != everything.momenta[source]).flatten(1).any(dim=1)
+    assert bool(moved[source >= 32].all())
+
+
+def test_without_a_new_failure_nothing_is_copied_from_memory(toy) -> None:
+    rewound, none = thermal_state(32), torch.zeros(0, dtype=torch.int64)
+    start, _ = learning_start(rewound, none, WATER, toy.settings(), thermal_state(5))
+    assert bool(equal_replicas(start, rewound).all())

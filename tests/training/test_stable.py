@@ -145,7 +145,7 @@ def test_a_run_resumed_after_any_unit_equals_the_uninterrupted_one(
     dynamics = toy.settings().dynamics.model_copy(update={"integrator": integrator})
     settings = toy.settings(
         dynamics=dynamics, n_replicas=12, max_cycles=2, max_learning_epochs=2, simulation_steps=100,
-        label_weight=1.0, force_mae_budget=3.0,
+        label_weight=1.0, force_mae_budget=3.0, remembered_failures=5,
     )  # fmt: skip
     file = tmp_path / "run.pt"
     copies: list[Path] = []

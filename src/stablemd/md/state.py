@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -52,6 +53,23 @@ class State:
             alive=self.alive[index],
             cells=None if self.cells is None else self.cells[index],
             thermostat={k: v[index] for k, v in self.thermostat.items()},
+        )
+
+    @classmethod
+    def concatenate(cls, states: Sequence[State]) -> State:
+        """The replicas of all states, one after the other, at the step of the first."""
+        first = states[0]
+        cells = [s.cells for s in states if s.cells is not None]
+        return replace(
+            first,
+            positions=torch.cat([s.positions for s in states]),
+            momenta=torch.cat([s.momenta for s in states]),
+            forces=torch.cat([s.forces for s in states]),
+            energies=torch.cat([s.energies for s in states]),
+            replica_ids=torch.cat([s.replica_ids for s in states]),
+            alive=torch.cat([s.alive for s in states]),
+            cells=torch.cat(cells) if len(cells) == len(states) else None,
+            thermostat={k: torch.cat([s.thermostat[k] for s in states]) for k in first.thermostat},
         )
 
     def scatter(self, index: Tensor, other: State) -> State:

@@ -20,7 +20,11 @@ REFRESH_ID_OFFSET = 1 << 24
 
 
 def learning_start(
-    rewound: State, failed: Tensor, system: System, settings: StableSettings
+    rewound: State,
+    failed: Tensor,
+    system: System,
+    settings: StableSettings,
+    earlier: State | None = None,
 ) -> tuple[State, Tensor]:
     """Fill the replicas of a learning phase, the wanted share of them with copies of failed ones.
 
@@ -33,11 +37,14 @@ def learning_start(
         system: the molecule.
         settings: ``learning_replicas`` says how many there are, ``failing_share``
             how many of them start near a failure.
+        earlier: replicas of earlier phases before their failures, to be copied as
+            those of this one are; used where one failed in this phase too.
 
     Returns:
         The state of all replicas of the phase: first those of ``rewound`` under
         their ids, some of them replaced, then the additional ones under new
-        ids.  And the replica that each of them stems from, (L,) int64.
+        ids.  And the replica that each of them stems from, (L,) int64, where
+        those of ``earlier`` follow those of ``rewound``.
     """
     n_given = rewound.n_replicas
     source = torch.arange(n_given, device=failed.device)
@@ -48,6 +55,9 @@ def learning_start(
     is_failed[failed] = True
     n_copies = max(0, round(settings.failing_share * n_replicas) - len(failed))
     going_on = torch.nonzero(~is_failed).flatten()
+    if earlier is not None:
+        known = n_given + torch.arange(earlier.n_replicas, device=failed.device)
+        failed = torch.cat([known, failed])  # copies of those first, which have no replica here
     n_added = n_replicas - n_given
     # Copies take the additional places first, then those of replicas that could go on.
     n_in_added = min(n_copies, n_added)
@@ -61,7 +71,8 @@ def learning_start(
     source = torch.cat([source, added])
     new_ids = rewound.replica_ids.max() + 1 + torch.arange(n_added, device=failed.device)
     ids = torch.cat([rewound.replica_ids, new_ids])
-    state = replace(rewound.select(source), replica_ids=ids)
+    given = rewound if earlier is None else State.concatenate([rewound, earlier])
+    state = replace(given.select(source), replica_ids=ids)
     fresh = maxwell_boltzmann_momenta(
         system,
         settings.dynamics.temperature_k,

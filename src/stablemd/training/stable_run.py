@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from stablemd.data import Frames
-from stablemd.md import RecordedFrames, State, initial_state, simulate
-from stablemd.potentials.base import Potential, SamplingForm
+from stablemd.md import RecordedFrames, State, simulate
+from stablemd.potentials.base import Potential
 from stablemd.system import System
 from stablemd.training.candidates import Candidate, CandidateModels
+from stablemd.training.failure_memory import FailureMemory
+from stablemd.training.fresh_replicas import fresh_replicas
 from stablemd.training.learning_start import learning_start
 from stablemd.training.objective import StableObjective
 from stablemd.training.observable_gradient import make_target
@@ -91,6 +93,7 @@ class StableRun:
         self._md_step = 0
         self._learning_start: State | None = None
         self._origin: Tensor | None = None
+        self._memory = FailureMemory(settings.remembered_failures)
         self._models = CandidateModels()
         self._stop_reason = ""
         self._open_phase = ""
@@ -145,33 +148,20 @@ class StableRun:
         elif self._open_phase and (limit is None or sum(self._wall_s.values()) <= 60.0 * limit):
             self._phase = self._open_phase
 
-    def _fresh_state(self, form: SamplingForm) -> State:
-        """Training structures, chosen by (seed, cycle), with Maxwell–Boltzmann momenta."""
-        s = self._settings
-        generator = torch.Generator().manual_seed(s.seed * 7919 + self._cycle)
-        order = torch.cat(
-            [
-                torch.randperm(len(self._train), generator=generator)
-                for _ in range(-(-s.n_replicas // len(self._train)))
-            ]
-        )[: s.n_replicas]
-        positions, cells = self._train.select(order).geometry(self._potential.device)
-        return initial_state(
-            self._system,
-            positions,
-            form,
-            cells=cells,
-            temperature_k=s.dynamics.temperature_k,
-            seed=s.seed,
-            step=self._md_step,
-        )
-
     def _simulation_phase(self) -> dict[str, Any]:
         """Run fresh replicas until enough of them have failed; the model's measurement."""
         begin = time.perf_counter()
         s = self._settings
         form = self._objective.sampling_form()
-        state = self._fresh_state(form)
+        state = fresh_replicas(
+            self._train,
+            self._system,
+            form,
+            s,
+            cycle=self._cycle,
+            step=self._md_step,
+            device=self._potential.device,
+        )
         rewound = state
         window_ps = s.simulation_steps * s.dynamics.dt_fs * 1e-3
         time_ps, n_failed, n_evaluations = 0.0, 0, 0
@@ -210,12 +200,12 @@ class StableRun:
             if n_failed >= s.max_failed * s.n_replicas:
                 break
         self._md_step = state.step
+        rewound = replace(rewound, alive=torch.ones_like(rewound.alive))
+        new = torch.nonzero(~state.alive).flatten()
         self._learning_start, self._origin = learning_start(
-            replace(rewound, alive=torch.ones_like(rewound.alive)),
-            torch.nonzero(~state.alive).flatten(),
-            self._system,
-            s,
+            rewound, new, self._system, s, self._memory.states
         )
+        self._memory.add(rewound.select(new))
         stable = RecordedFrames.concatenate(stable_frames)
         self._objective.set_anchor(stable.positions, stable.cells)
         candidate = Candidate(
@@ -363,6 +353,7 @@ class StableRun:
             "plateau": self._plateau.payload(),
             "learning_start": None if start is None else start.to_dict(),
             "origin": self._origin,
+            "memory": self._memory.payload(),
             "models": self._models.payload(),
             "counters": {
                 "_phase": self._phase,
@@ -384,6 +375,7 @@ class StableRun:
         start = payload["learning_start"]
         self._learning_start = None if start is None else State.from_dict(start, device)
         self._origin = payload["origin"]
+        self._memory.restore(payload.get("memory"), device)
         self._models.restore(payload["models"], device)
         for name, value in payload["counters"].items():
             setattr(self, name, value)

@@ -46,6 +46,11 @@ class StableSettings(Settings):
         "from failed ones (copies with partly redrawn velocities); the others go on from where "
         "they were. 0: every replica goes on by itself, as in the paper",
     )
+    remembered_failures: NonNegativeInt = Field(
+        0,
+        description="failed replicas of earlier simulation phases at most that a learning phase "
+        "copies too; 0: those of its own phase alone, as in the paper",
+    )
     learning_replicas: PositiveInt = Field(
         128,
         description="replicas of a learning phase, filled up with copies; with fewer than "
