@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.ase_md import AseMD
 from benchmarks.aspirin import aspirin_replicas
 from benchmarks.measure import Contender
+from benchmarks.plain_schnet import plain_schnet
 from benchmarks.torch_geometric_schnet import DT_FS, TorchGeometricMD, make_model
 from benchmarks.torch_sim_md import TorchSimMD
 from stablemd.data.topology import find_bonds
@@ -38,8 +39,9 @@ MAX_ASE_REPLICAS = 4
 TORCH_GEOMETRIC = "torch_geometric, plain loop"
 ASE = "ASE, one replica at a time"
 TORCH_SIM = "torch-sim, model by autograd"
-EAGER = "stablemd, model by autograd"
-EAGER_EXACT = "stablemd, model by autograd without tables"
+EAGER = "stablemd, model in eager PyTorch"
+COMPILED = "stablemd, model by autograd without tables"
+TABULATED = "stablemd, model by autograd"
 WHOLE = "stablemd, whole step"
 BARE = "stablemd, sampling form alone"
 
@@ -115,16 +117,20 @@ class Aspirin:
         return Contender(BARE, run, self._units(n_steps))
 
     def eager(self, n_steps: int) -> Contender:
-        """The step loop with the model by autograd, as it comes."""
-        return self._eager(EAGER, self.potential, n_steps)
+        """The step loop with the model in PyTorch's own operations, by autograd."""
+        return self._by_autograd(EAGER, plain_schnet(self.potential), n_steps)
 
-    def eager_exact(self, n_steps: int) -> Contender:
-        """The step loop with the model by autograd, a filter network's pass for every pair."""
+    def compiled_sums(self, n_steps: int) -> Contender:
+        """The same with stablemd's compiled sums over pairs."""
         exact = copy.deepcopy(self.potential)
         exact.tabulate_filters = False
-        return self._eager(EAGER_EXACT, exact, n_steps)
+        return self._by_autograd(COMPILED, exact, n_steps)
 
-    def _eager(self, name: str, potential: SchNet, n_steps: int) -> Contender:
+    def tabulated(self, n_steps: int) -> Contender:
+        """The model as the learning pass differentiates it: compiled sums, filters from tables."""
+        return self._by_autograd(TABULATED, self.potential, n_steps)
+
+    def _by_autograd(self, name: str, potential: SchNet, n_steps: int) -> Contender:
         form = EagerSampling(potential, self.system)
         self._require_agreement(name, form(self.positions)[1])
         return Contender(name, self.simulate(form, n_steps), self._units(n_steps))

@@ -47,7 +47,7 @@ def build(settings: Settings) -> list[Contender]:
         Contender(f"MD, {title}", c.run, c.units / STEPS_PER_FRAME)
         for title, c in (
             ("sampling form", aspirin.whole(settings.n_steps)),
-            ("model by autograd", aspirin.eager(settings.n_steps)),
+            ("model by autograd", aspirin.tabulated(settings.n_steps)),
         )
     ]
     for name, limit in (

@@ -31,7 +31,7 @@ def build(settings: Settings) -> list[Contender]:
         if settings.full:
             few = max(2, min(settings.n_steps, _WORK // (10 * n)))
             torch_sim = aspirin.torch_sim(few)
-            here += [aspirin.eager(few), aspirin.torch_geometric(few)]
+            here += [aspirin.tabulated(few), aspirin.torch_geometric(few)]
             here += [torch_sim] if torch_sim else []
         found += [Contender(_name(c.name, n), c.run, c.units) for c in here]
     if settings.full:

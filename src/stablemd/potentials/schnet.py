@@ -81,9 +81,13 @@ class Interaction(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor, filters: Tensor, pairs: Tensor) -> Tensor:
-        messages = convolve(self.project_in(features), filters, pairs)
+        messages = self.convolved(self.project_in(features), filters, pairs)
         update: Tensor = self.update(shifted_softplus(self.project_out(messages)))
         return update
+
+    def convolved(self, features: Tensor, filters: Tensor, pairs: Tensor) -> Tensor:
+        """Sums over the neighbours of what they send, (n, n_filters)."""
+        return convolve(features, filters, pairs)
 
 
 class SchNet(Potential):
