@@ -71,14 +71,16 @@ def test_models_without_failures_or_diffusion_get_a_limit_and_a_dash() -> None:
         "model": "after",
         "stable_time_ps": {**stable, "mean_time_to_failure_ci95": [12.5, None]},
         "rdf": [{"mae": 0.25, "stderr": 0.03}] * 3,
-        "diffusion": {"value": None, "stderr": None},
+        "diffusion": [{"value": 0.21, "stderr": 0.02}, {"value": None, "stderr": None}],
         "force_mae_ev_per_angstrom": 0.1,
     }
-    line = models_table([row]).splitlines()[-1]
+    fits: list[dict[str, object]] = [{"fit_ps": [0.5, 1.5]}, {"fit_ps": [2.0, 10.0]}]
+    head, _, line = models_table([row], fits).splitlines()
+    assert "D 0.5–1.5 ps" in head and "D 2–10 ps" in head
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "0 of 8" and cells[2].startswith(">") and "12.5" in cells[2]
-    assert cells[3] == "0.25 ± 0.03" and cells[6] == "–"
-    short = [cell.strip() for cell in models_table([row], False).splitlines()[-1].split("|")]
+    assert cells[3] == "0.25 ± 0.03" and cells[6:8] == ["0.21 ± 0.02", "–"]
+    short = [cell.strip() for cell in models_table([row]).splitlines()[-1].split("|")]
     assert short[1:-1] == [*cells[:3], cells[-1]]
 
 

@@ -233,3 +233,14 @@ def test_localized_steps_cost_no_more_effective_neighbourhoods_than_allowed(toy)
     assert max(losses(1.0)) > 0.1
     bounded = losses(0.04)
     assert 0.0 < max(bounded) <= 0.04 + 1e-9
+
+
+@pytest.mark.parametrize("n_frames", [0, 1])
+def test_without_frames_there_is_no_localized_step(toy, n_frames: int) -> None:
+    model = toy.model(depth=0.5)
+    settings = toy.settings(observables=(EXCESS,), estimator="localized")
+    run = toy.objective(model, observables=(EXCESS,))
+    run._target = make_target(model, toy.system, toy.reference, settings)
+    epoch = run.epoch_frames(toy.sampled(model).select(slice(0, n_frames)))
+    assert epoch.energies.shape == (n_frames, 2)
+    assert run.step(epoch) is None and run.steps_done == 0

@@ -61,6 +61,10 @@ class EpochFrames:
 
     def energies_of(self, form: SamplingForm) -> Tensor:
         """Energies of these frames from a sampling form, of the kind that weighs them."""
+        if not len(self.frames):
+            return self.energies.new_zeros(
+                self.frames.positions.shape[: 1 if self.around is None else 2]
+            )
         evaluate = sharding.energies if self.around is None else sharding.atomic_energies
         return evaluate(form, self.frames.positions, self.frames.cells)
 

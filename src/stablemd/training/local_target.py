@@ -84,7 +84,7 @@ class LocalTarget:
         Returns:
             (n, K) bool.
         """
-        strange = (values * self._unvisited).reshape(len(values), len(self._around), -1)
+        strange = (values * self._unvisited).unflatten(1, (len(self._around), -1))
         return (strange == 0.0).all(dim=2)
 
     def loss(self, mean: Tensor) -> Tensor:
