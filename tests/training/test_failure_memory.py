@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,40 @@ def test_learning_phases_start_near_earlier_failures_too(
         assert len(remembered) == len(copied) and bool(copied.all())
         assert bool((start[:, None] == new[None]).flatten(2).all(dim=2).any(dim=0).all())
         remembered = torch.cat([new, remembered])[:capacity]
+
+
+@pytest.mark.parametrize("enough", [None, 1, 5])
+def test_a_phase_ends_in_the_window_that_completes_enough_failures(
+    toy, monkeypatch: pytest.MonkeyPatch, enough: int | None
+) -> None:
+    windows: list[int] = []  # failed replicas of each window of the present phase
+    phases: list[list[int]] = []
+
+    def watched(form, state, *args, **options):
+        result = simulate(form, state, *args, **options)
+        if options.get("rewind_steps"):
+            windows.append(result.n_failed)
+        return result
+
+    def end_of_phase(record) -> None:
+        if record["phase"] == "simulate":
+            phases.append(windows.copy())
+            windows.clear()
+
+    monkeypatch.setattr(stablemd.training.stable_run, "simulate", watched)
+    settings = toy.settings(
+        simulation_steps=25, max_windows=8, max_failed=1.0, max_cycles=3, max_learning_epochs=1,
+        remembered_failures=4, enough_failures=enough, learning_rate=1e-6,
+    )  # fmt: skip
+    train_stable(
+        toy.model(), toy.system, toy.train, toy.validation, toy.reference, settings,
+        on_record=end_of_phase,
+    )  # fmt: skip
+    remembered = 0
+    for phase in phases:
+        failed = list(accumulate(phase))
+        done = [n > 0 and enough is not None and n + remembered >= enough for n in failed]
+        assert not any(done[:-1])
+        assert done[-1] or len(phase) == 8
+        remembered = min(4, remembered + failed[-1])
+    assert remembered == 4 and any(len(phase) < 8 for phase in phases) == (enough is not None)

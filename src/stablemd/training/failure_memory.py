@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from stablemd.md import State
+from stablemd.training.stable_settings import StableSettings
 
 
 class FailureMemory:
@@ -23,6 +24,10 @@ class FailureMemory:
         self._capacity = capacity
         self.states: State | None = None
 
+    @property
+    def n_failures(self) -> int:
+        return 0 if self.states is None else self.states.n_replicas
+
     def add(self, failed: State) -> None:
         """Take in the replicas of a phase that failed, each shortly before its failure."""
         known = failed if self.states is None else State.concatenate([failed, self.states])
@@ -36,3 +41,19 @@ class FailureMemory:
     def restore(self, payload: dict[str, Any] | None, device: torch.device) -> None:
         """Continue from a payload."""
         self.states = None if payload is None else State.from_dict(payload, device)
+
+
+def suffices(n_failed: int, memory: FailureMemory, settings: StableSettings) -> bool:
+    """Whether a simulation phase has found enough failures to learn from.
+
+    Args:
+        n_failed: replicas that have failed in it.
+        memory: the failures of earlier phases.
+        settings: ``max_failed`` ends it in any case; ``enough_failures`` counts the
+            remembered ones too, and asks for failures that keep the model from being stable.
+    """
+    if n_failed >= settings.max_failed * settings.n_replicas:
+        return True
+    if settings.enough_failures is None or n_failed <= settings.target_failed * settings.n_replicas:
+        return False
+    return n_failed + memory.n_failures >= settings.enough_failures

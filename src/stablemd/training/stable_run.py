@@ -16,7 +16,7 @@ from stablemd.md import RecordedFrames, State, simulate
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 from stablemd.training.candidates import Candidate, CandidateModels
-from stablemd.training.failure_memory import FailureMemory
+from stablemd.training.failure_memory import FailureMemory, suffices
 from stablemd.training.fresh_replicas import fresh_replicas
 from stablemd.training.learning_start import learning_start
 from stablemd.training.objective import StableObjective
@@ -197,7 +197,7 @@ class StableRun:
             assert result.rewind_state is not None
             rewound = _keep_frozen(rewound, result.rewind_state, state.alive)
             state = replace(result.state, alive=state.alive & ~failed)
-            if n_failed >= s.max_failed * s.n_replicas:
+            if suffices(n_failed, self._memory, s):
                 break
         self._md_step = state.step
         rewound = replace(rewound, alive=torch.ones_like(rewound.alive))

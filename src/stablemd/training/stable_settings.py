@@ -30,6 +30,11 @@ class StableSettings(Settings):
     max_failed: float = Field(
         0.25, gt=0.0, le=1.0, description="failed fraction that ends a simulation phase"
     )
+    enough_failures: PositiveInt | None = Field(
+        None,
+        description="failed replicas, with those that are remembered, that end a simulation phase "
+        "too once more than target_failed have failed in it; none: max_failed alone",
+    )
     target_failed: float = Field(
         0.0, ge=0.0, lt=1.0, description="failed fraction that ends a learning phase"
     )
