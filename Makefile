@@ -31,6 +31,9 @@ test: $(VENV)/.installed-dev ## Run the tests; -n 2 by default, see PYTEST_FLAGS
 # nequip a newer one.
 ADAPTERS := nequip mace graph-pes torch-sim
 
+# What else is tested in an environment: lists of pairs by Warp, which runs on a CPU as well.
+BESIDE_torch-sim := ,alchemi
+
 # What holds without the packages is tested by `make test`.
 test-adapters: $(ADAPTERS:%=$(VENV)-%/.installed) ## Test models of other packages, each in its environment.
 	for package in $(ADAPTERS); do \
@@ -87,7 +90,7 @@ $(VENV)-%/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV)-$*; the first time takes some minutes"
 	$(BIN)/python -m venv $(VENV)-$*
 	$(VENV)-$*/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt torch
-	$(VENV)-$*/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[$*]' pytest pytest-xdist
+	$(VENV)-$*/bin/python -m pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[$*$(BESIDE_$*)]' pytest pytest-xdist
 	touch $@
 
 $(VENV)/bin/python:

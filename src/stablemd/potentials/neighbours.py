@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stablemd.geometry.lattice import heights
 from stablemd.geometry.pair_search import list_replica_pairs
+from stablemd.potentials import alchemi_pairs
 
 MARGIN = 1e-9
 """Relative margin of the image ranges against rounding; distances decide, not the ranges."""
@@ -49,12 +50,34 @@ def find_pairs(positions: Tensor, cells: Tensor | None, pbc: Tensor, cutoff: flo
     """
     x = positions.detach().to(torch.float64)
     h = None if cells is None else cells.detach().to(x)
-    found = [_replica_pairs(x[r], None if h is None else h[r], pbc, cutoff) for r in range(len(x))]
+    found = _in_cells(x, h, pbc, cutoff) or [
+        _replica_pairs(x[r], None if h is None else h[r], pbc, cutoff) for r in range(len(x))
+    ]
     n_atoms = x.shape[1]
     pairs = torch.cat([pairs + r * n_atoms for r, (pairs, _) in enumerate(found)], dim=1)
     shifts = None if h is None else torch.cat([shift for _, shift in found])
     counts = torch.tensor([pairs.shape[1] for pairs, _ in found], device=x.device)
     return PairList(pairs, shifts, counts)
+
+
+def _in_cells(
+    x: Tensor, h: Tensor | None, pbc: Tensor, cutoff: float
+) -> list[tuple[Tensor, Tensor]] | None:
+    """Lists of all replicas from one search, where an accelerator has the package for it."""
+    large = h is not None and x.shape[1] >= alchemi_pairs.MIN_ATOMS
+    if not large or x.device.type == "cpu" or not alchemi_pairs.is_installed():
+        return None
+    if h is None or not bool(x.isfinite().all() and h.isfinite().all()):
+        return None
+    return [_in_order(*half) for half in alchemi_pairs.list_pairs(x, h, pbc, cutoff)]
+
+
+def _in_order(pairs: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs by i, j and image: the last column first, each pass stable."""
+    table = torch.cat([pairs.T, shifts], dim=1)
+    for column in (4, 3, 2, 1, 0):
+        table = table[torch.argsort(table[:, column], stable=True)]
+    return table[:, :2].T.contiguous(), table[:, 2:].contiguous()
 
 
 def _replica_pairs(
@@ -104,7 +127,4 @@ def _dense_pairs(x: Tensor, h: Tensor, pbc: Tensor, cutoff: float) -> tuple[Tens
     first_nonzero = table[:, 2:].ne(0).long().argmax(dim=1, keepdim=True)
     leading = table[:, 2:].gather(1, first_nonzero)[:, 0]
     table = table[(table[:, 0] != table[:, 1]) | (leading > 0)]
-    # Sorted rows: the last column first, each pass stable.
-    for column in (4, 3, 2, 1, 0):
-        table = table[torch.argsort(table[:, column], stable=True)]
-    return table[:, :2].T.contiguous(), table[:, 2:].contiguous()
+    return _in_order(table[:, :2].T, table[:, 2:])
