@@ -61,10 +61,9 @@ _A3, _A5, _A7, _A9, _A11, _A13 = (FLOAT(2.0 / k) for k in (3, 5, 7, 9, 11, 13))
 
 
 @numba.njit(inline="always")
-def _activation(v: Any) -> Any:
-    """Vectors ln(1 + exp(v)) - ln 2 and its derivative."""
+def exponential_of_minus_size(v: Any) -> Any:
+    """A vector exp(-|v|); exp(-40) where that is less, so that no product becomes subnormal."""
     one, zero = splat(_ONE), splat(_ZERO)
-    # u = exp(-|v|); exp(-40) below, so that no product becomes subnormal.
     x = at_least(where_negative(v, v, minus(zero, v)), splat(_EXP_MIN))
     rounded = times_plus(x, splat(_LOG2E), splat(_ROUNDING))
     k = minus(rounded, splat(_ROUNDING))
@@ -74,7 +73,14 @@ def _activation(v: Any) -> Any:
     p = times_plus(r, p, splat(_E3))
     p = times_plus(r, p, splat(_E2))
     p = times_plus(r, p, one)
-    u = times(times_plus(r, p, one), power_of_two(rounded))
+    return times(times_plus(r, p, one), power_of_two(rounded))
+
+
+@numba.njit(inline="always")
+def _activation(v: Any) -> Any:
+    """Vectors ln(1 + exp(v)) - ln 2 and its derivative."""
+    one, zero = splat(_ONE), splat(_ZERO)
+    u = exponential_of_minus_size(v)
     # One division serves 1 / (1 + u) and u / (2 + u): it takes as long as all the rest.
     u1, u2 = plus(u, one), plus(u, splat(_TWO))
     shared = divided(one, times(u1, u2))
@@ -209,7 +215,7 @@ def _make_columns(vectors: int, *, adds: bool) -> Any:
 
 
 def _make_product(*, adds: bool) -> Any:
-    block, vector = _make_columns(_VECTORS, adds=adds), _make_columns(1, adds=adds)
+    block, half, vector = (_make_columns(n, adds=adds) for n in (_VECTORS, _VECTORS // 2, 1))
 
     @numba.njit(fastmath=FAST)
     def product(a: Any, b: Any, first: Any, out: Any) -> None:
@@ -219,7 +225,10 @@ def _make_product(*, adds: bool) -> Any:
         while column + _BLOCK <= width:
             block(a, b, column, first, out)
             column += _BLOCK
-        while column + LANES <= width:
+        if column + _BLOCK // 2 <= width:
+            half(a, b, column, first, out)
+            column += _BLOCK // 2
+        if column + LANES <= width:
             vector(a, b, column, first, out)
             column += LANES
 

@@ -217,9 +217,12 @@ class GemNetT(Potential):
         self.atomic_shift += shift
 
     def for_sampling(self, system: System, reference: Tensor | None = None) -> SamplingForm:
-        """A frozen copy; large systems are evaluated one replica at a time on a CPU."""
+        """A compiled form in float32 on a CPU; else a frozen copy."""
+        from stablemd.potentials.gemnet_compiled import CompiledGemNetSampling
         from stablemd.potentials.gemnet_sampling import GemNetSampling
 
+        if self.dtype == torch.float32 and self.device.type == "cpu":
+            return CompiledGemNetSampling(self, system)
         return GemNetSampling(self, system)
 
 

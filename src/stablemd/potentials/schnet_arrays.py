@@ -10,14 +10,11 @@ import torch
 from scipy.linalg import solve_banded
 from torch import Tensor
 
-from stablemd.potentials.float_vector import LANES
+from stablemd.potentials.aligned_arrays import aligned, padded, whole_vectors
 from stablemd.system import System
 
 if TYPE_CHECKING:
     from stablemd.potentials.schnet import SchNet
-
-_ALIGNMENT = 64
-"""Bytes of a cache line; a vector that crosses two of them takes twice as long to read."""
 
 _BLOCK_BYTES = 1 << 19
 """Scratch memory of the replicas that are evaluated together: half of a usual core's own cache."""
@@ -37,21 +34,21 @@ def pack_model(potential: SchNet, system: System, n_knots: int) -> tuple[Any, ..
     embedded = potential.embedding(system.numbers)
     hidden, energy = potential.readout_hidden, potential.readout_energy
     arrays = (
-        _padded(embedded, 1),
-        _padded(embedded @ project_in[0].T, 1),
-        _padded(torch.stack(filter_tables(potential, n_knots)), 1),
-        _padded(torch.stack([w.T for w in project_in]), 2),
-        _padded(torch.stack(project_in), 2),
-        _padded(torch.stack([w.T for w in project_out]), 2),
-        _padded(torch.stack(project_out), 2),
-        _padded(torch.stack([b.project_out.bias for b in blocks]), 1),
-        _padded(torch.stack([w.T for w in update]), 2),
-        _padded(torch.stack(update), 2),
-        _padded(torch.stack([b.update.bias for b in blocks]), 1),
-        _padded(hidden.weight.T, 2),
-        _padded(hidden.weight, 2),
-        _padded(hidden.bias, 1),
-        _padded(energy.weight[0], 1),
+        padded(embedded, 1),
+        padded(embedded @ project_in[0].T, 1),
+        padded(torch.stack(filter_tables(potential, n_knots)), 1),
+        padded(torch.stack([w.T for w in project_in]), 2),
+        padded(torch.stack(project_in), 2),
+        padded(torch.stack([w.T for w in project_out]), 2),
+        padded(torch.stack(project_out), 2),
+        padded(torch.stack([b.project_out.bias for b in blocks]), 1),
+        padded(torch.stack([w.T for w in update]), 2),
+        padded(torch.stack(update), 2),
+        padded(torch.stack([b.update.bias for b in blocks]), 1),
+        padded(hidden.weight.T, 2),
+        padded(hidden.weight, 2),
+        padded(hidden.bias, 1),
+        padded(energy.weight[0], 1),
     )
     return (
         *arrays,
@@ -60,7 +57,7 @@ def pack_model(potential: SchNet, system: System, n_knots: int) -> tuple[Any, ..
         n_knots / potential.cutoff,
         float(potential.energy_scale),
         float(potential.atomic_shift[system.numbers].sum()),
-        _aligned((max(_whole_vectors(w.shape[0]) for w in (*project_in, *update)),)),  # no bias
+        aligned((max(whole_vectors(w.shape[0]) for w in (*project_in, *update)),)),  # no bias
     )
 
 
@@ -75,9 +72,9 @@ def make_workspace(
         n_pairs: room for the pairs of one replica; all pairs of atoms by default.
     """
     n, k = system.n_atoms, len(potential.interactions)
-    features = _whole_vectors(potential.embedding.weight.shape[1])
-    filters = _whole_vectors(potential.blocks[0].project_in.weight.shape[0])
-    half = _whole_vectors(potential.readout_hidden.weight.shape[0])
+    features = whole_vectors(potential.embedding.weight.shape[1])
+    filters = whole_vectors(potential.blocks[0].project_in.weight.shape[0])
+    half = whole_vectors(potential.readout_hidden.weight.shape[0])
     if n_pairs is None:
         n_pairs = n * (n - 1) // 2
     widest = max(features, filters)
@@ -86,25 +83,25 @@ def make_workspace(
     rows = b * n
     return (
         np.zeros(b, dtype=np.int64),  # counts
-        _aligned((b, n_pairs, 2), np.int32),  # pairs
-        _aligned((b, n_pairs), np.int32),  # knots
-        _aligned((b, n_pairs, 4)),  # geometry
-        _aligned((b, n_pairs, 8)),  # weights
-        _aligned((b, n_pairs)),  # g_d
-        _aligned((rows, features)),  # h
-        _aligned((k, rows, filters)),  # x
-        _aligned((k, rows, features)),  # slopes
-        _aligned((rows, filters)),  # m
-        _aligned((rows, filters)),  # g
-        _aligned((rows, features)),  # u
-        _aligned((rows, half)),  # v
-        _aligned((rows, half)),  # y
+        aligned((b, n_pairs, 2), np.int32),  # pairs
+        aligned((b, n_pairs), np.int32),  # knots
+        aligned((b, n_pairs, 4)),  # geometry
+        aligned((b, n_pairs, 8)),  # weights
+        aligned((b, n_pairs)),  # g_d
+        aligned((rows, features)),  # h
+        aligned((k, rows, filters)),  # x
+        aligned((k, rows, features)),  # slopes
+        aligned((rows, filters)),  # m
+        aligned((rows, filters)),  # g
+        aligned((rows, features)),  # u
+        aligned((rows, half)),  # v
+        aligned((rows, half)),  # y
     )
 
 
 def copy_workspace(work: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """Scratch arrays of the same shapes for another thread."""
-    return tuple(_aligned(array.shape, array.dtype) for array in work)
+    return tuple(aligned(array.shape, array.dtype) for array in work)
 
 
 def filter_tables(potential: SchNet, n_knots: int) -> list[Tensor]:
@@ -131,28 +128,6 @@ def filter_tables(potential: SchNet, n_knots: int) -> list[Tensor]:
         solved = torch.from_numpy(solve_banded((2, 2), bands, right.numpy()))
         tables.append(torch.cat([solved, torch.zeros_like(solved[:1])]).float())
     return tables
-
-
-def _whole_vectors(width: int) -> int:
-    return -(-width // LANES) * LANES
-
-
-def _padded(tensor: Tensor, n_dims: int) -> np.ndarray:
-    """A float32 array whose last ``n_dims`` dimensions are padded to whole vectors."""
-    shape = list(tensor.shape)
-    for d in range(len(shape) - n_dims, len(shape)):
-        shape[d] = _whole_vectors(shape[d])
-    out = _aligned(tuple(shape))
-    out[tuple(slice(size) for size in tensor.shape)] = tensor.detach().numpy()
-    return out
-
-
-def _aligned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """Zeros that begin at a cache line."""
-    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.zeros(n_bytes + _ALIGNMENT, dtype=np.uint8)
-    begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + n_bytes].view(dtype).reshape(shape)
 
 
 class _DoubleFilters:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,22 +71,34 @@ def _next_row(
 def _coefficients(
     degree: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors of ``(l-m) P_l = (2l-1) z P_(l-1) - (l+m-1) P_(l-2)`` between scaled functions."""
-    along = [
-        (2 * degree - 1) / (degree - m) * _scale(degree, m) / _scale(degree - 1, m)
-        for m in range(degree)
-    ]
-    back = [
-        (degree + m - 1) / (degree - m) * _scale(degree, m) / _scale(degree - 2, m)
-        for m in range(degree - 1)
-    ]
-    last = [_scale(degree, degree) * math.prod(range(1, 2 * degree, 2))]
-    options = {"dtype": dtype, "device": device}
+    """The rows of ``recurrence`` for one degree as tensors."""
+    along, back, last = recurrence(degree + 1)
+    options: dict[str, Any] = {"dtype": dtype, "device": device}
     return (
-        torch.tensor(along, **options),  # type: ignore[arg-type]
-        torch.tensor(back, **options),  # type: ignore[arg-type]
-        torch.tensor(last, **options),  # type: ignore[arg-type]
+        torch.tensor(along[degree, :degree], **options),
+        torch.tensor(back[degree, : degree - 1], **options),
+        torch.tensor(last[degree : degree + 1], **options),
     )
+
+
+def recurrence(n_spherical: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Factors of ``(l-m) P_l = (2l-1) z P_(l-1) - (l+m-1) P_(l-2)`` between scaled functions.
+
+    Returns:
+        Those of ``z P_(l-1)`` and of ``P_(l-2)`` by l and m, (n_spherical, n_spherical),
+        and what the function of m = l is, (n_spherical,).
+    """
+    along, back = np.zeros((n_spherical, n_spherical)), np.zeros((n_spherical, n_spherical))
+    last = np.ones(n_spherical)
+    for degree in range(1, n_spherical):
+        for m in range(degree):
+            along[degree, m] = (2 * degree - 1) / (degree - m)
+            along[degree, m] *= _scale(degree, m) / _scale(degree - 1, m)
+        for m in range(degree - 1):
+            back[degree, m] = (degree + m - 1) / (degree - m)
+            back[degree, m] *= _scale(degree, m) / _scale(degree - 2, m)
+        last[degree] = _scale(degree, degree) * math.prod(range(1, 2 * degree, 2))
+    return along, back, last
 
 
 def _scale(degree: int, m: int) -> float:

@@ -47,11 +47,15 @@ class CircularProjection(nn.Module):
 
     def forward(self, radial: Tensor) -> Tensor:
         """(P, n_cbf n_spherical) of the radial basis (P, n_radial)."""
+        return radial @ self.folded(radial.shape[1]).T
+
+    def folded(self, n_radial: int) -> Tensor:
+        """The weights with the norms of the harmonics in them, (n_cbf n_spherical, n_radial)."""
         n_cbf, n_spherical = len(self.weight), len(self._norms)
         # Y_l0 = sqrt((2l+1)/4π) P_l: the norm stands here, P_l comes from the harmonics.
         norms = self.weight.new_tensor(self._norms)[:, None]
-        weight = self.weight.view(n_cbf, n_spherical, radial.shape[1]) * norms
-        return radial @ weight.view(n_cbf * n_spherical, radial.shape[1]).T
+        weight = self.weight.view(n_cbf, n_spherical, n_radial) * norms
+        return weight.view(n_cbf * n_spherical, n_radial)
 
 
 class TripletInteraction(nn.Module):
