@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import fisher_exact
 
 from stablemd.errors import DataError
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
-FOLDERS = {"ethanol of the demo": "reuse_demo", "ethanol of MD17": "reuse_md17"}
+FOLDERS = {
+    "ethanol of the demo": "reuse_demo",
+    "ethanol of MD17": "reuse_md17",
+    "ethanol of MD17, on policy with windows of 48 replicas": "reuse_md17_small",
+}
+
+LEVEL = 0.05
+"""A model counts as less stable where chance would give its failures more rarely than this."""
+
+MARGIN = 0.2
+"""All seeds count as equally stable up to this part of the start model's failed share."""
+
+Model = dict[str, Any]
+"""One model with its evaluation, as scripts/reuse_study.py writes it."""
 
 
 def measure() -> list[dict[str, Any]]:
@@ -36,22 +52,73 @@ def measure() -> list[dict[str, Any]]:
     return rows
 
 
+def less_stable(model: Model, other: Model) -> bool:
+    """Whether a model fails more often than another by more than chance (Fisher's exact test)."""
+    counts = [[m["n_failed"], m["n_replicas"] - m["n_failed"]] for m in (model, other)]
+    return bool(fisher_exact(counts, alternative="greater").pvalue < LEVEL)
+
+
+def result(training: dict[str, Any], start: Model) -> Model:
+    """The model that a training gave back: its last one, or the start if none was better.
+
+    The start then stands for everything that was spent without getting beyond it.
+    """
+    kept: Model = training["models"][-1] if training["models"] else dict(start, optimizer_steps=0)
+    return {"force_evaluations": training["force_evaluations"], **kept}
+
+
+def reached(training: dict[str, Any], start: Model, goal: Model) -> Model | None:
+    """The first model of a training that is as stable as ``goal``, if any.
+
+    It has no more failures; where none has, the last one may have more by chance.
+    """
+    for model in training["models"]:
+        if model["n_failed"] <= goal["n_failed"]:
+            return dict(model)
+    last = result(training, start)
+    return None if less_stable(last, goal) else last
+
+
 def ratio(row: dict[str, Any]) -> float:
-    """Force evaluations of the reused training over the other's; inf if it is less stable."""
-    reused, other = row["reused"], row["on_policy"]
-    if reused["n_failed"] > other["n_failed"]:
+    """Force evaluations to the on-policy result's stability, reused over on policy."""
+    goal = result(row["on_policy"], row["start"])
+    model = reached(row["reused"], row["start"], goal)
+    other = reached(row["on_policy"], row["start"], goal)
+    if model is None or other is None:
         return float("inf")
-    return float(reused["force_evaluations"]) / float(other["force_evaluations"])
+    return float(model["force_evaluations"] / other["force_evaluations"])
+
+
+def whole_ratio(row: dict[str, Any]) -> float:
+    """Force evaluations of whole trainings, with all tests of stability, reused over on policy."""
+    ends = [result(row[way], row["start"]) for way in ("reused", "on_policy")]
+    if less_stable(*ends):
+        return float("inf")
+    return float(row["reused"]["force_evaluations"] / row["on_policy"]["force_evaluations"])
+
+
+def excess(pairs: Sequence[tuple[Model, Model]]) -> tuple[float, float]:
+    """How much more often the first of each pair fails: share of all replicas, upper 95 % bound."""
+    shares, variance = [], 0.0
+    for models in zip(*pairs, strict=True):
+        n = sum(m["n_replicas"] for m in models)
+        failed = sum(m["n_failed"] for m in models)
+        shares.append(failed / n)
+        # One failure more and one success more: a share of zero is not known exactly.
+        smoothed = (failed + 1) / (n + 2)
+        variance += smoothed * (1.0 - smoothed) / (n + 2)
+    difference = shares[0] - shares[1]
+    return difference, difference + 1.645 * variance**0.5
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The numbers as a Markdown table, and their summary in words."""
     lines = [
-        "| | seed | force evaluations, reused / on policy, thousands | ratio "
-        "| in learning windows alone | ratio "
-        "| optimizer steps | replicas failed: start / reused / on policy "
-        "| force MAE: start / reused / on policy, eV/Å |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | seed | force evaluations to that stability, thousands: reused / on policy | ratio "
+        "| of the whole training | ratio | in its learning windows | ratio "
+        "| optimizer steps of these models | replicas failed: start / reused, then, at the end "
+        "/ on policy | force MAE: start / reused, then, at the end / on policy, eV/Å |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *(_line(row) for row in rows),
     ]
     systems = list(dict.fromkeys(row["system"] for row in rows))
@@ -66,39 +133,73 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     start, reused, other = row["start"], row["reused"], row["on_policy"]
-    share = reused["force_evaluations"] / other["force_evaluations"]
-    learning = [m["learning_force_evaluations"] for m in (reused, other)]
-    failed = " / ".join(str(m["n_failed"]) for m in (start, reused, other))
-    errors = " / ".join(f"{m['force_mae_ev_per_angstrom']:.4f}" for m in (start, reused, other))
+    end, goal = result(reused, start), result(other, start)
+    first = reached(other, start, goal) or goal
+    then = reached(reused, start, goal) or end
+    shown = (start, then, end, goal)
+    costs = [
+        _pair(then["force_evaluations"], first["force_evaluations"]),
+        *(
+            _pair(reused[kind], other[kind])
+            for kind in ("force_evaluations", "learning_force_evaluations")
+        ),
+    ]
+    failed = "{} / {}, {} / {}".format(*(m["n_failed"] for m in shown))
+    errors = "{:.4f} / {:.4f}, {:.4f} / {:.4f}".format(
+        *(m["force_mae_ev_per_angstrom"] for m in shown)
+    )
     ended = "" if other["found_stable"] else " (stopped)"
     return (
-        f"| {row['system']} | {row['seed']} | {reused['force_evaluations'] / 1000:.0f} / "
-        f"{other['force_evaluations'] / 1000:.0f}{ended} | {share:.2f} "
-        f"| {learning[0] / 1000:.0f} / {learning[1] / 1000:.0f} | {learning[0] / learning[1]:.2f} "
-        f"| {reused['optimizer_steps']} / {other['optimizer_steps']} "
-        f"| {failed} of {reused['n_replicas']} | {errors} |"
+        f"| {row['system']} | {row['seed']} | {' | '.join(costs)} "
+        f"| {then['optimizer_steps']} / {first['optimizer_steps']}{ended} "
+        f"| {failed} of {goal['n_replicas']} | {errors} |"
     )
+
+
+def _pair(reused: int, other: int) -> str:
+    return f"{reused / 1000:.0f} / {other / 1000:.0f} | {reused / other:.2f}"
 
 
 def _summary(name: str, rows: list[dict[str, Any]]) -> str:
-    ratios = [ratio(row) for row in rows]
-    median = statistics.median(ratios)
-    failed = {way: sum(row[way]["n_failed"] for row in rows) for way in ("reused", "on_policy")}
-    n_replicas = sum(row["reused"]["n_replicas"] for row in rows)
-    learning = statistics.median(
+    start = rows[0]["start"]
+    goals = [result(row["on_policy"], start) for row in rows]
+    ends = [result(row["reused"], start) for row in rows]
+    first = [reached(row["reused"], start, goal) for row, goal in zip(rows, goals, strict=True)]
+    then = [model or end for model, end in zip(first, ends, strict=True)]
+    margin = MARGIN * start["n_failed"] / start["n_replicas"]
+    windows = statistics.median(
         row["reused"]["learning_force_evaluations"] / row["on_policy"]["learning_force_evaluations"]
         for row in rows
     )
-    tested = statistics.median(
-        1.0 - row["reused"]["learning_force_evaluations"] / row["reused"]["force_evaluations"]
-        for row in rows
-    )
-    shown = "none, since it was less stable" if median == float("inf") else f"{median:.2f}"
+    growth = [
+        max(m["force_mae_ev_per_angstrom"] for m in models) / start["force_mae_ev_per_angstrom"]
+        for models in (then, ends, goals)
+    ]
+    stopped = sum(not row["on_policy"]["found_stable"] for row in rows)
     return (
-        f"- {name}, {len(rows)} seeds: median ratio {shown}, counting a seed without ratio where "
-        f"the reused training ended less stable; it was at least as stable with "
-        f"{sum(r < float('inf') for r in ratios)} of them; failed in all {failed['reused']} "
-        f"(reused) and {failed['on_policy']} (on policy) of {n_replicas} replicas. Learning "
-        f"windows alone: median ratio {learning:.2f}, whatever the stability; simulation phases "
-        f"took {100.0 * tested:.0f} % of the reused training's force evaluations (median)."
+        f"- {name}, {len(rows)} seeds: median ratio to the on-policy result's stability "
+        f"{_shown(statistics.median(map(ratio, rows)))} (reached by "
+        f"{sum(m is not None for m in first)} of {len(rows)}); of whole trainings, with all "
+        f"tests of stability, {_shown(statistics.median(map(whole_ratio, rows)))}; of their "
+        f"learning windows alone {windows:.2f}. All seeds together, "
+        f"{_compared(then, goals, margin)} when it was reached, and "
+        f"{_compared(ends, goals, margin)} at the end. Largest force MAE over that of the start, "
+        f"on test structures: {growth[0]:.2f} (reused, when reached), {growth[1]:.2f} (at the "
+        f"end), {growth[2]:.2f} (on policy). On-policy trainings stopped at the limit: {stopped}."
     )
+
+
+def _compared(models: Sequence[Model], goals: Sequence[Model], margin: float) -> str:
+    difference, bound = excess(list(zip(models, goals, strict=True)))
+    failed = [sum(m["n_failed"] for m in group) for group in (models, goals)]
+    n = sum(m["n_replicas"] for m in goals)
+    verdict = "equally stable" if bound <= margin else "not shown to be equally stable"
+    return (
+        f"{failed[0]} (reused) and {failed[1]} (on policy) of {n} replicas failed, "
+        f"{100 * difference:+.2f} % with an upper bound of {100 * bound:+.2f} % where "
+        f"{100 * margin:.2f} % are allowed: {verdict}"
+    )
+
+
+def _shown(value: float) -> str:
+    return "none" if value == float("inf") else f"{value:.2f}"
