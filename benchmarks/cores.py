@@ -16,8 +16,9 @@ from benchmarks.section import Section, Settings
 from stablemd.md import State, initial_state, sharding
 from stablemd.md.integrators import BAOAB
 from stablemd.md.worker_pool import POOL
-from stablemd.potentials import SamplingForm, make_potential
+from stablemd.potentials import GemNetT, SamplingForm
 from stablemd.potentials.base import EagerSampling
+from stablemd.potentials.gemnet_sampling import GemNetSampling
 from stablemd.stability import make_detectors
 from stablemd.versions import available_cores
 
@@ -40,7 +41,7 @@ def build(settings: Settings) -> list[Contender]:
     aspirin = Aspirin.build(settings.n_replicas)
     few = Aspirin.build(max(2, settings.n_replicas // FEWER))
     torch.manual_seed(0)
-    gemnet = make_potential("gemnet_t", preset="small").for_sampling(few.system)
+    gemnet = GemNetSampling(GemNetT(preset="small"), few.system)
     n_fast, n_slow = settings.n_steps * FAST_STEPS, 2 * settings.n_steps
     placements: dict[str, Placement] = {
         "1 thread": (1, 1),

@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "potentials.md"
 RESULTS = ROOT / "docs" / "potentials.json"
 PROSE = Path(__file__).resolve().parent / "potentials_page" / "prose.md"
 TRAININGS = {f"{task}: {model}": (task, model) for task in TASKS for model in MODELS}
+BY_AUTOGRAD = ", by autograd"
 PARTS = (*TRAININGS, "forces", "triplets")
 
 
@@ -106,10 +107,16 @@ def _training_table(results: dict[str, Any]) -> str:
 
 
 def _force_table(rows: list[dict[str, Any]]) -> str:
-    models = [k for k in rows[0] if k != "system"]
+    models = [k for k in rows[0] if k != "system" and not k.endswith(BY_AUTOGRAD)]
     lines = [f"| system | {' | '.join(models)} |", "|---|" + "--:|" * len(models)]
-    lines += [f"| {r['system']} | {' | '.join(f'{r[m]:.0f}' for m in models)} |" for r in rows]
+    lines += [f"| {r['system']} | {' | '.join(_cost(r, m) for m in models)} |" for r in rows]
     return "\n".join(lines)
+
+
+def _cost(row: dict[str, Any], model: str) -> str:
+    """The time and, where it was measured beside it, how many times longer autograd takes."""
+    slow = row.get(model + BY_AUTOGRAD)
+    return f"{row[model]:.0f}" + ("" if slow is None else f" (× {slow / row[model]:.1f})")
 
 
 def _triplet_table(rows: list[dict[str, Any]]) -> str:

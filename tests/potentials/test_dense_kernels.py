@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from stablemd.potentials.dense_kernels import (
     matrix_product,
     shifted_softplus,
 )
-from stablemd.potentials.float_vector import LANES
+from stablemd.potentials.float_vector import LANES, store, totals
 from stablemd.potentials.kernel_cache import source_digest
 from stablemd.potentials.schnet_kernels import advance_replicas, evaluate_replicas
 
@@ -23,7 +24,7 @@ def random(*shape: int) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 21])
-@pytest.mark.parametrize("vectors", [1, 4, 5])
+@pytest.mark.parametrize("vectors", [1, 3, 4, 7])
 @pytest.mark.parametrize("adds", [False, True])
 def test_matrix_product_is_exact_to_the_rounding_of_its_terms(
     rows: int, vectors: int, adds: bool
@@ -110,3 +111,17 @@ def test_the_digest_covers_every_kernel_file_that_is_imported(module: str) -> No
     assert len(seen) > 3
     for home in seen - {compiled.__name__}:
         assert home.rsplit(".", 1)[1] in listed, home
+
+
+@numba.njit
+def sum_rows(rows: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    for q in range(0, len(rows), LANES):
+        store(out, q, totals(rows, q * LANES))
+
+
+def test_totals_are_the_sums_of_consecutive_vectors_in_their_order() -> None:
+    """Small whole numbers, whose sums have no rounding."""
+    rows = RNG.integers(-99, 99, (3 * LANES, LANES)).astype(np.float32)
+    out = np.zeros(3 * LANES, dtype=np.float32)
+    sum_rows(rows, out)
+    assert np.array_equal(out, rows.sum(axis=1))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stablemd.potentials import GemNetT
 from stablemd.potentials.float_vector import LANES
+from stablemd.potentials.gemnet.silu_kernels import activate
 from stablemd.potentials.gemnet_compiled import CompiledGemNetSampling
 from stablemd.system import System
 
@@ -151,3 +152,19 @@ def test_molecules_without_neighbours_and_without_a_cell() -> None:
     assert float(far[1].abs().max()) == 0.0
     alone = potential.energy(free, 20.0 * bent).detach()
     torch.testing.assert_close(far[0], alone, rtol=0.0, atol=1e-5)
+
+
+def test_silu_and_its_slope_from_one_end_of_single_precision_to_the_other() -> None:
+    """Relative to their size, the slope to that of one, and NaN stays NaN."""
+    v = torch.cat([torch.linspace(-30.0, 30.0, 1000 * LANES - 4), torch.tensor([-1e30, 0, 1e30])])
+    v = torch.cat([v, torch.tensor([float("nan")])])
+    value, slope = torch.empty_like(v), torch.empty_like(v)
+    activate(v.numpy(), value.numpy(), slope.numpy())
+    x = v.double().requires_grad_(True)
+    exact = torch.nn.functional.silu(x) / 0.6
+    (exact_slope,) = torch.autograd.grad(exact.sum(), x)
+    assert bool(value[-1].isnan()) and bool(slope[-1].isnan())
+    torch.testing.assert_close(value[:-4].double(), exact.detach()[:-4], rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(slope[:-4].double(), exact_slope[:-4], rtol=1e-6, atol=1e-6)
+    assert float(value[-2]) == pytest.approx(1e30 / 0.6, rel=1e-6)
+    assert float(value[-3]) == 0.0 and float(slope[-3]) == pytest.approx(0.5 / 0.6, rel=1e-6)

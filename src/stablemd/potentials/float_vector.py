@@ -109,6 +109,17 @@ def make_splat(kind: FloatVector) -> Any:
     return instruction(splat)
 
 
+@instruction
+def splat_at(typing_context: Any, flat: Any, index: Any) -> Any:
+    """A vector with ``flat[index]`` of a contiguous float32 array in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return splat_lanes(builder, builder.load(builder.gep(array.data, [arguments[1]]), align=4))
+
+    return float_vector(flat, types.int64), generate
+
+
 load = make_load(float_vector)
 splat = make_splat(float_vector)
 
@@ -205,3 +216,48 @@ def total(typing_context: Any, vector: Any) -> Any:
         return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return types.float32(vector), generate
+
+
+@instruction
+def totals(typing_context: Any, flat: Any, index: Any) -> Any:
+    """Sums of the lanes of ``LANES`` vectors that stand one after the other, as one vector.
+
+    Neighbours are added to neighbours, for two vectors at once in each operation: a few
+    operations for a sum, where ``total`` takes a dozen.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        first = builder.gep(data, [arguments[1]])
+        vectors = []
+        for v in range(LANES):
+            address = builder.gep(first, [ir.Constant(ir.IntType(64), v * LANES)])
+            vectors.append(
+                builder.load(builder.bitcast(address, VECTOR_TYPE.as_pointer()), align=4)
+            )
+        half = 1
+        while half < LANES:
+            lower, upper = (
+                [
+                    source + group + part + k
+                    for group in range(0, LANES, 2 * half)
+                    for source in (0, LANES)
+                    for k in range(half)
+                ]
+                for part in (0, half)
+            )
+            vectors = [
+                builder.fadd(_selected(builder, a, b, lower), _selected(builder, a, b, upper))
+                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+            half *= 2
+        return vectors[0]
+
+    return float_vector(flat, types.int64), generate
+
+
+def _selected(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    """The IR of given lanes of two vectors, those of the second counted on."""
+    return builder.shuffle_vector(
+        a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+    )

@@ -154,9 +154,10 @@ class Work(NamedTuple):
     to_target: np.ndarray
     g_outputs: np.ndarray
     degree_sums: np.ndarray
-    g_degree_sums: np.ndarray
     g_at_atom: np.ndarray
     g_at_atom_t: np.ndarray
+    circular_products: np.ndarray
+    products: np.ndarray
 
 
 def pack_model(potential: GemNetT, system: System) -> Model:
@@ -288,9 +289,10 @@ def make_workspace(model: Model, n_pairs: int) -> Work:
         to_target=aligned((n, n_edge)),
         g_outputs=aligned((blocks + 1, n, n_edge)),
         degree_sums=aligned((n_spherical, n_triplet)),
-        g_degree_sums=aligned((n_spherical, n_triplet)),
         g_at_atom=aligned((harmonics, n_triplet)),
         g_at_atom_t=aligned((n_triplet, harmonics)),
+        circular_products=aligned((model.triplet_column - model.circular_column, LANES)),
+        products=aligned((harmonics, LANES)),
     )
 
 

@@ -131,8 +131,8 @@ def compile_phases(digest: str) -> Any:
         harmonics: Any, dense: Any, down: Any, bilinear: Any, up: Any, up_back: Any, zeros: Any,
         dense_values: Any, dense_slopes: Any, inside: Any, down_slopes: Any, at_atom: Any,
         up_slopes: Any, up_back_slopes: Any, rows: Any, degree_sums: Any, mixed_rows: Any,
-        y_rows: Any, g_degree_sums: Any, g_at_atom: Any, g_at_atom_t: Any, g_update: Any,
-        g_radial: Any, g_harmonics: Any, g_inside: Any, g: Any,
+        y_rows: Any, g_at_atom: Any, g_at_atom_t: Any, circular_products: Any,
+        products: Any, g_update: Any, g_radial: Any, g_harmonics: Any, g_inside: Any, g: Any,
     ) -> str:  # fmt: skip
         """Adds what the messages did in triplets to their gradient."""
         first = 0
@@ -151,8 +151,9 @@ def compile_phases(digest: str) -> Any:
             for a in range(first, last):
                 mix_triplets_back(
                     harmonics, inside, starts[a], starts[a + 1], at_atom[a], radial, pair,
-                    circular_column, degree_sums, mixed, starts[a] - begin, zeros, g_degree_sums,
-                    g_at_atom, g_at_atom_t, g_radial, g_harmonics, g_inside,
+                    circular_column, degree_sums, mixed, starts[a] - begin, zeros,
+                    g_at_atom, g_at_atom_t, circular_products, products, g_radial, g_harmonics,
+                    g_inside,
                 )  # fmt: skip
             multiply(mid, down_slopes[begin:end])
             matrix_product(mid, down, zeros, x)

@@ -204,7 +204,8 @@ def _block_back(model: Model, work: Work, k: int) -> tuple[tuple[Any, ...], ...]
         m.triplet_column + k * w.g.shape[1], m.circular_column, w.harmonics,
         *weights(m.dense, m.down, m.bilinear, m.up, m.up_back), m.zeros, w.dense_values[k],
         w.dense_slopes[k], w.inside[k], w.down_slopes[k], w.at_atom[k], w.up_slopes[k],
-        w.up_back_slopes[k], w.rows, w.degree_sums, w.mixed, w.bilinear, w.g_degree_sums,
-        w.g_at_atom, w.g_at_atom_t, w.update, w.g_radial, w.g_harmonics, w.g_inside, w.g,
+        w.up_back_slopes[k], w.rows, w.degree_sums, w.mixed, w.bilinear,
+        w.g_at_atom, w.g_at_atom_t, w.circular_products, w.products, w.update, w.g_radial,
+        w.g_harmonics, w.g_inside, w.g,
     )  # fmt: skip
     return telling, of_atoms, of_edges, triplets
