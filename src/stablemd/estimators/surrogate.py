@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -36,13 +38,9 @@ def potential_energies(
     Raises:
         ConfigError: ``chunk_size`` is not positive.
     """
-    _require_chunk(chunk_size)
     energies = torch.empty(len(positions), dtype=torch.float64, device=positions.device)
-    for start in range(0, len(positions), chunk_size):
-        part = slice(start, start + chunk_size)
-        chunk = positions[part].to(potential.device)
-        boxes = None if cells is None else cells[part].to(potential.device)
-        energies[part] = potential.energy(system, chunk, boxes).to(energies)
+    for part, x, h in _chunks(potential, positions, cells, chunk_size):
+        energies[part] = potential.energy(system, x, h).to(energies)
     return energies
 
 
@@ -62,16 +60,12 @@ def potential_atomic_energies(
     Raises:
         PotentialError: the potential has no atomic energies.
     """
-    _require_chunk(chunk_size)
     potential.require_local_energies()
     shape = positions.shape[:2]
     energies = torch.empty(shape, dtype=torch.float64, device=positions.device)
-    for start in range(0, len(positions), chunk_size):
-        part = slice(start, start + chunk_size)
-        chunk = positions[part].to(potential.device)
-        boxes = None if cells is None else cells[part].to(potential.device)
-        local = potential.local_energies(potential.batch(system, chunk, boxes))
-        energies[part] = local.to(energies).reshape(chunk.shape[:2])
+    for part, x, h in _chunks(potential, positions, cells, chunk_size):
+        local = potential.local_energies(potential.batch(system, x, h))
+        energies[part] = local.to(energies).reshape(x.shape[:2])
     return energies
 
 
@@ -110,6 +104,13 @@ def backward_weighted_energy(
     return result.norm
 
 
-def _require_chunk(chunk_size: int) -> None:
+def _chunks(
+    potential: Potential, positions: Tensor, cells: Tensor | None, chunk_size: int
+) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
+    """Parts of the frames, with their positions and cells on the potential's device."""
     if chunk_size < 1:
         raise ConfigError(f"chunk_size is the number of frames per pass, >= 1; got {chunk_size}")
+    for start in range(0, len(positions), chunk_size):
+        part = slice(start, start + chunk_size)
+        boxes = None if cells is None else cells[part].to(potential.device)
+        yield part, positions[part].to(potential.device), boxes
