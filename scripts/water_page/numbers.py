@@ -33,18 +33,20 @@ class Run:
     stable_times: Mapping[str, StableTime]
 
 
-def read(path: Path, config: Path) -> Run:
+def read(path: Path, config: Path, title: str = "") -> Run:
     """One run from its directory.
 
     Args:
         path: run directory of a finished training and evaluation.
         config: the example that it was made with.
+        title: of the run's folder; that of the example by default.
 
     Raises:
         CheckpointError: it is not finished.
         ConfigError: it was made with another configuration.
     """
     run, report = read_run(path)
+    title = title or config.stem
     # A run that is older than a key had what is the key's default today.
     settings = RunConfig.from_values(run.read_config(), str(path)).to_values()
     lines = commands(
@@ -52,9 +54,9 @@ def read(path: Path, config: Path) -> Run:
         config,
         f"examples/{config.name}",
         pretrains="pretrain" in run.stages(),
-        out=f"runs/{config.stem}",
+        out=f"runs/{title}",
     )
-    numbers = gather(run, report, title=config.stem, commands=lines)
+    numbers = gather(run, report, title=title, commands=lines)
     numbers["median_step"] = median_step(stage_records(run, TRAIN))
     curves = next(c for c in report.observables if c.name == "rdf_O-O")
     return Run(numbers, curves, report.stable_times)
@@ -79,12 +81,11 @@ def median_step(records: Sequence[Mapping[str, Any]]) -> float | None:
 
 def model_row(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """One model's numbers as the table has them."""
-    (diffusion,) = metrics["dynamical"].values()
     return {
         "model": name,
         "stable_time_ps": metrics["stable_time_ps"],
         "rdf": [metrics["observables"][key] for key in metrics["observables"]],
-        "diffusion": diffusion,
+        "diffusion": list(metrics["dynamical"].values()),
         "force_mae_ev_per_angstrom": metrics["force_mae_ev_per_angstrom"],
     }
 

@@ -38,14 +38,20 @@ def render(numbers: Mapping[str, Any]) -> str:
     return page.rstrip() + "\n"
 
 
-def models_table(rows: Sequence[Mapping[str, Any]], structure: bool = True) -> str:
+def models_table(
+    rows: Sequence[Mapping[str, Any]], dynamical: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """Stable times, RDF errors, D and force errors of models, one line each.
 
-    Without ``structure`` there are no RDFs and no D, for want of a reference.
+    Args:
+        rows: the models.
+        dynamical: settings of every D of the evaluation; without them there are no RDFs and
+            no D, for want of a reference.
     """
     head = ["model", "failed", "mean time to failure (ps)"]
-    if structure:
-        head += ["RDF MAE O–O (Å)", "O–H (Å)", "H–H (Å)", "D (Å²/ps)"]
+    if dynamical:
+        head += ["RDF MAE O–O (Å)", "O–H (Å)", "H–H (Å)"]
+        head += ["D {:g}–{:g} ps (Å²/ps)".format(*choice["fit_ps"]) for choice in dynamical]
     head.append("force MAE (eV/Å)")
     lines = []
     for row in rows:
@@ -55,9 +61,9 @@ def models_table(rows: Sequence[Mapping[str, Any]], structure: bool = True) -> s
         if stable["mean_time_to_failure"] is not None:
             mean += f" ({interval(limits)})"
         line = [row["model"], f"{stable['n_failed']} of {stable['n_replicas']}", mean]
-        if structure:
+        if dynamical:
             line += [_with_error(error["mae"], error["stderr"]) for error in row["rdf"]]
-            line.append(_with_error(row["diffusion"]["value"], row["diffusion"]["stderr"]))
+            line += [_with_error(d["value"], d["stderr"]) for d in row["diffusion"]]
         lines.append([*line, number(row["force_mae_ev_per_angstrom"])])
     return table(head, lines)
 
