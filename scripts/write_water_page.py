@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from water_page.numbers import Run, read, rows
+from water_page.numbers import Run, read, read_long, rows
 from water_page.page import render
 from water_page.reference import check_reference
 
@@ -53,13 +53,16 @@ ALTERNATIVES = {
 """Further trainings of the localized run's start, as the table has them."""
 
 
-def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) -> list[Path]:
+def write_water_page(
+    paths: dict[str, Path], page: Path, check: dict[str, Any], longer: Path | None = None
+) -> list[Path]:
     """Write the page, its JSON and its figures.
 
     Args:
         paths: run directories by name; "localized", and of the other ones those that are there.
         page: Markdown file.
         check: the reference force field's own frames, see ``check_reference``.
+        longer: run directory of a longer evaluation of the localized run's model, if there is.
 
     Returns:
         Every file that was written.
@@ -84,6 +87,7 @@ def write_water_page(paths: dict[str, Path], page: Path, check: dict[str, Any]) 
         "not_run": {
             name: config for name, config in CONFIGS.items() if name not in runs and name != TUNED
         },
+        "longer": None if longer is None else read_long(longer),
         "runs": {name: run.numbers for name, run in runs.items()},
         "ratios": {name: run.numbers["comparison"] for name, run in runs.items()},
         "localized_over": {name: _ratio(local, run) for name, run in others.items()},
@@ -120,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--{name.replace('_', '-')}", type=Path, help=f"run directory of examples/{config}",
             required=name == "localized",
         )  # fmt: skip
+    parser.add_argument("--long", type=Path, help="a longer evaluation of the repaired model")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page, a .md file")
     given = vars(parser.parse_args(arguments))
     torch.set_num_threads(1)
@@ -128,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     paths = {name: given[name] for name in CONFIGS if given[name] is not None}
     try:
-        written = write_water_page(paths, given["out"], check_reference(DATA))
+        written = write_water_page(paths, given["out"], check_reference(DATA), given["long"])
     except StablemdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

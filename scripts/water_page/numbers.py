@@ -12,9 +12,11 @@ from case_study.numbers import gather, read_run
 from case_study.reproduce import commands
 
 from stablemd.config import RunConfig
+from stablemd.errors import CheckpointError
 from stablemd.evaluation.figures import ObservableCurves
 from stablemd.evaluation.survival import StableTime
-from stablemd.stages import TRAIN
+from stablemd.rundir import RunDirectory
+from stablemd.stages import EVALUATE, TRAIN
 from stablemd.workflows.run_log import stage_records
 
 
@@ -60,6 +62,26 @@ def read(path: Path, config: Path, title: str = "") -> Run:
     numbers["median_step"] = median_step(stage_records(run, TRAIN))
     curves = next(c for c in report.observables if c.name == "rdf_O-O")
     return Run(numbers, curves, report.stable_times)
+
+
+def read_long(path: Path) -> dict[str, Any]:
+    """A longer evaluation of the repaired model alone, by ``stablemd evaluate --model``.
+
+    Raises:
+        CheckpointError: it is not finished, or not of a single model.
+    """
+    run = RunDirectory(path)
+    metrics = run.read_metrics()
+    if not run.is_finished(EVALUATE) or metrics.get("main") != "model":
+        raise CheckpointError(
+            f"{path} holds no finished evaluation of a single model; run stablemd evaluate with "
+            "--model and a folder of its own as --out"
+        )
+    config = RunConfig.from_values(run.read_config(), str(path)).to_values()
+    found = model_row("after, localized", metrics["model"])
+    changed = ("n_replicas", "length_ps", "record_every_fs")
+    evaluation = {key: config["evaluation"][key] for key in changed}
+    return {**found, "evaluation": evaluation, "seed": config["seed"], "title": path.name}
 
 
 def median_step(records: Sequence[Mapping[str, Any]]) -> float | None:
