@@ -80,7 +80,7 @@ def survival_figure(stable_times: Mapping[str, StableTime]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_locator(MultipleLocator(0.25))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.legend(loc="lower left")
+        axes.legend(loc="best")
         _write_at_risk(axes, {role: stable_times[role] for role in rows}, length)
     return figure
 
