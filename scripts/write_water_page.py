@@ -3,7 +3,8 @@
 python scripts/write_water_page.py --localized runs/water_schnet \
     --lengths runs/water_schnet_lengths --global runs/water_schnet_global \
     --rdf runs/water_schnet_rdf --outside runs/water_outside \
-    --outside-tuned runs/water_outside_tuned --gemnet runs/water_gemnet_small
+    --outside-tuned runs/water_outside_tuned --gemnet runs/water_gemnet_small \
+    --long runs/water_schnet_long
 """
 
 from __future__ import annotations

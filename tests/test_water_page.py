@@ -12,7 +12,7 @@ import pytest
 from stablemd.config import RunConfig
 from stablemd.config_file import _absolute, load_config, read_yaml
 from stablemd.data import read_frames, system_from_frames
-from stablemd.errors import MissingDependencyError
+from stablemd.errors import CheckpointError, MissingDependencyError
 from stablemd.md.settings import DynamicsSettings
 from stablemd.training.label_errors import energy_and_force_mae
 from stablemd.workflows.models import load_model, start_model_path
@@ -20,7 +20,7 @@ from stablemd.workflows.models import load_model, start_model_path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from case_study.conditions import conditions
-from water_page.numbers import median_step
+from water_page.numbers import median_step, read_long
 from water_page.page import models_table, render
 from water_page.reference import check_reference
 
@@ -133,3 +133,8 @@ def test_the_page_follows_from_its_json_alone() -> None:
     assert render(json.loads(PAGE.with_suffix(".json").read_text("utf-8"))) == PAGE.read_text(
         "utf-8"
     )
+
+
+def test_a_longer_evaluation_is_that_of_a_single_model(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="single model"):
+        read_long(tmp_path)
