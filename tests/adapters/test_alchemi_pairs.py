@@ -28,12 +28,25 @@ def test_lists_are_the_same_in_skew_cells_of_any_size(
     periodic = torch.tensor(pbc)
     own = find_pairs(positions, cells, periodic, cutoff)
     half = alchemi_pairs.list_pairs(positions, cells, periodic, cutoff)
-    ordered = [neighbours._in_order(*part) for part in half]
-    assert [pairs.shape[1] for pairs, _ in ordered] == own.counts.tolist()
-    pairs = torch.cat([p + 40 * r for r, (p, _) in enumerate(ordered)], dim=1)
+    pairs, shifts = neighbours._in_order(*half)
     assert torch.equal(pairs, own.pairs)
-    assert own.shifts is not None
-    assert torch.equal(torch.cat([shifts for _, shifts in ordered]), own.shifts)
+    assert own.shifts is not None and torch.equal(shifts, own.shifts)
+
+
+def test_a_search_in_cells_gives_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``find_pairs`` as on an accelerator: pairs, shifts and counts of every replica."""
+    generator = torch.Generator().manual_seed(3)
+    cells = 8.0 * torch.eye(3, dtype=torch.float64).repeat(4, 1, 1)
+    positions = 8.0 * torch.rand(4, 30, 3, generator=generator, dtype=torch.float64)
+    positions[2] = positions[2, :1]  # all in one place: a replica with other counts
+    positions[2] += 0.3 * torch.rand(30, 3, generator=generator, dtype=torch.float64)
+    periodic = torch.ones(3, dtype=torch.bool)
+    own = find_pairs(positions, cells, periodic, 3.0)
+    monkeypatch.setattr(neighbours, "_searches_in_cells", lambda x, h: True)
+    found = find_pairs(positions, cells, periodic, 3.0)
+    assert found.shifts is not None and own.shifts is not None
+    for a, b in zip(found, own, strict=True):
+        assert a is not None and b is not None and torch.equal(a, b)
 
 
 def test_more_neighbours_than_expected_are_all_found() -> None:
@@ -41,6 +54,6 @@ def test_more_neighbours_than_expected_are_all_found() -> None:
     generator = torch.Generator().manual_seed(2)
     positions = torch.randn(1, 300, 3, generator=generator, dtype=torch.float64)
     cells = 40.0 * torch.eye(3, dtype=torch.float64)[None]
-    ((pairs, _),) = alchemi_pairs.list_pairs(positions, cells, torch.ones(3, dtype=torch.bool), 6.0)
+    pairs, _ = alchemi_pairs.list_pairs(positions, cells, torch.ones(3, dtype=torch.bool), 6.0)
     own = find_pairs(positions, cells, torch.ones(3, dtype=torch.bool), 6.0)
     assert pairs.shape[1] == int(own.counts) > 40_000

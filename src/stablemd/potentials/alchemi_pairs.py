@@ -20,8 +20,8 @@ def is_installed() -> bool:
 
 def list_pairs(
     positions: Tensor, cells: Tensor, pbc: Tensor, cutoff: float
-) -> list[tuple[Tensor, Tensor]]:
-    """Half lists of all replicas from one search in cells, in no particular order.
+) -> tuple[Tensor, Tensor]:
+    """The half list of all replicas from one search in cells, in no particular order.
 
     Args:
         positions: finite, Å, (R, N, 3), wrapped or not, on any device.
@@ -30,18 +30,16 @@ def list_pairs(
         cutoff: Å.
 
     Returns:
-        Pairs (2, P) and whole-number shifts of the second atom's cell (P, 3) of each
-        replica, both int64; every unordered pair once, as ``neighbours.find_pairs`` has it.
+        Pairs of atoms counted through all replicas (2, P) and whole-number shifts of the
+        second atom's cell (P, 3), both int64; every unordered pair once, as
+        ``neighbours.find_pairs`` has it.
     """
-    n_replicas, n_atoms = positions.shape[:2]
-    rows, shifts = _every_neighbour(positions, cells, pbc, cutoff)
-    replica = rows[0] // n_atoms
-    first, second = rows % n_atoms
+    pairs, shifts = _every_neighbour(positions, cells, pbc, cutoff)
+    first, second = pairs
     nonzero = shifts.ne(0).long().argmax(dim=1, keepdim=True)
     leading = shifts.gather(1, nonzero)[:, 0]
     once = (first < second) | ((first == second) & (leading > 0))
-    pairs, shifts, replica = torch.stack([first, second])[:, once], shifts[once], replica[once]
-    return [(pairs[:, replica == r], shifts[replica == r]) for r in range(n_replicas)]
+    return pairs[:, once], shifts[once]
 
 
 def _every_neighbour(

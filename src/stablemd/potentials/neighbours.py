@@ -50,26 +50,23 @@ def find_pairs(positions: Tensor, cells: Tensor | None, pbc: Tensor, cutoff: flo
     """
     x = positions.detach().to(torch.float64)
     h = None if cells is None else cells.detach().to(x)
-    found = _in_cells(x, h, pbc, cutoff) or [
-        _replica_pairs(x[r], None if h is None else h[r], pbc, cutoff) for r in range(len(x))
-    ]
     n_atoms = x.shape[1]
+    if h is not None and _searches_in_cells(x, h):
+        half, images = _in_order(*alchemi_pairs.list_pairs(x, h, pbc, cutoff))
+        return PairList(half, images, torch.bincount(half[0] // n_atoms, minlength=len(x)))
+    found = [_replica_pairs(x[r], None if h is None else h[r], pbc, cutoff) for r in range(len(x))]
     pairs = torch.cat([pairs + r * n_atoms for r, (pairs, _) in enumerate(found)], dim=1)
     shifts = None if h is None else torch.cat([shift for _, shift in found])
     counts = torch.tensor([pairs.shape[1] for pairs, _ in found], device=x.device)
     return PairList(pairs, shifts, counts)
 
 
-def _in_cells(
-    x: Tensor, h: Tensor | None, pbc: Tensor, cutoff: float
-) -> list[tuple[Tensor, Tensor]] | None:
-    """Lists of all replicas from one search, where an accelerator has the package for it."""
-    large = h is not None and x.shape[1] >= alchemi_pairs.MIN_ATOMS
-    if not large or x.device.type == "cpu" or not alchemi_pairs.is_installed():
-        return None
-    if h is None or not bool(x.isfinite().all() and h.isfinite().all()):
-        return None
-    return [_in_order(*half) for half in alchemi_pairs.list_pairs(x, h, pbc, cutoff)]
+def _searches_in_cells(x: Tensor, h: Tensor) -> bool:
+    """Whether an accelerator has the package for it, and the numbers are fit for a search."""
+    large = x.shape[1] >= alchemi_pairs.MIN_ATOMS and x.device.type != "cpu"
+    if not large or not alchemi_pairs.is_installed():
+        return False
+    return bool(x.isfinite().all() & h.isfinite().all())
 
 
 def _in_order(pairs: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,18 @@ class EpochFrames:
             around=None if self.around is None else self.around.select_frames(index),
         )
 
+    def by_neighbourhood(self, around: Neighbourhoods, form: SamplingForm) -> EpochFrames:
+        """These frames with the atomic energies that weigh their neighbourhoods.
+
+        Args:
+            around: neighbourhoods of the frames.
+            form: at the parameters that sampled the frames.
+        """
+        local = replace(self, around=around)
+        atomic = local.energies_of(form)
+        frames = replace(self.frames, reference_atomic_energies=atomic)
+        return replace(local, frames=frames, energies=atomic)
+
     def energies_of(self, form: SamplingForm) -> Tensor:
         """Energies of these frames from a sampling form, of the kind that weighs them."""
         if not len(self.frames):

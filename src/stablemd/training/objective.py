@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -154,17 +153,9 @@ class StableObjective:
             )
             epoch = EpochFrames(frames, energies, covered=self._target.covers(values))
             if isinstance(self._target, LocalTarget):
-                epoch = self._by_neighbourhood(epoch, self._target)
+                around = self._target.neighbourhoods(positions, cells)
+                epoch = epoch.by_neighbourhood(around, self.sampling_form())
             return epoch.finite()
-
-    def _by_neighbourhood(self, epoch: EpochFrames, target: LocalTarget) -> EpochFrames:
-        """The same frames with the atomic energies that weigh their neighbourhoods."""
-        frames = epoch.frames
-        around = target.neighbourhoods(frames.positions, frames.cells)
-        epoch = replace(epoch, around=around)
-        atomic = epoch.energies_of(self.sampling_form())
-        frames = replace(frames, reference_atomic_energies=atomic)
-        return replace(epoch, frames=frames, energies=atomic)
 
     def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
         """One step; None, with nothing changed, if the frames can no longer carry it.
