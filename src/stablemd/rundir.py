@@ -241,9 +241,10 @@ class RunDirectory:
         state = "a finished" if present[stage.name]["state"] == "finished" else "an unfinished"
         lost = [name for name in stage.followers if name in present]
         also = f" (which also removes what was computed from it: {', '.join(lost)})" if lost else ""
+        go_on = "continue it with --resume, " if stage.resumable else ""
         return ConfigError(
-            f"{self.path} already holds {state} {stage.name}; continue it with --resume, replace "
-            f"it with --overwrite{also}, or give another folder with --out"
+            f"{self.path} already holds {state} {stage.name}; {go_on}replace it with "
+            f"--overwrite{also}, or give another folder with --out"
         )
 
     def _remove(self, stages: Collection[Stage]) -> None:

@@ -25,6 +25,7 @@ class Stage:
         may_change: keys of these that a resumed command may change.
         followers: stages that are computed from its results.
         exclusive: whether no other stage may use the folder.
+        resumable: whether its command can continue what was interrupted.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Stage:
     may_change: tuple[str, ...] = ()
     followers: tuple[str, ...] = ()
     exclusive: bool = False
+    resumable: bool = True
 
 
 PRETRAIN = Stage(
@@ -60,9 +62,11 @@ TRAIN = Stage(
     ("stable.max_cycles", "stable.max_minutes"),
     ("evaluate",),
 )
-EVALUATE = Stage("evaluate", ("report.json", "report.html"), ("data", "evaluation"))
-SIMULATE = Stage("simulate", ("trajectories",), ("data", "simulation"))
-DEMO = Stage("demo", (), exclusive=True)
+EVALUATE = Stage(
+    "evaluate", ("report.json", "report.html", "checkpoints/evaluate"), ("data", "evaluation")
+)
+SIMULATE = Stage("simulate", ("trajectories",), ("data", "simulation"), resumable=False)
+DEMO = Stage("demo", (), exclusive=True, resumable=False)
 """The whole story in one folder; its files are those of the other stages."""
 
 STAGES: dict[str, Stage] = {s.name: s for s in (PRETRAIN, TRAIN, EVALUATE, SIMULATE, DEMO)}

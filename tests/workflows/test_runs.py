@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import pytest
 import torch
 
 from stablemd.config import RunConfig
-from stablemd.errors import ConfigError
+from stablemd.errors import CheckpointError, ConfigError
 from stablemd.evaluation import read_metrics
 from stablemd.md.trajectory import read_trajectory
 from stablemd.potentials.files import load_potential
 from stablemd.rundir import RunDirectory
-from stablemd.stages import PRETRAIN, TRAIN
+from stablemd.stages import EVALUATE, PRETRAIN, TRAIN
 from stablemd.workflows import (
     Reporter,
     run_evaluate,
@@ -28,6 +29,18 @@ from stablemd.workflows import (
 from stablemd.workflows.run_log import stage_records
 
 Build = Callable[..., RunConfig]
+
+
+class Stopping(Reporter):
+    """Ctrl-C after so many signs of progress."""
+
+    def __init__(self, n_calls: int) -> None:
+        self.left = n_calls
+
+    def progress(self, text: str, share: float, overall: float | None = None) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
 
 
 class Interrupting(Reporter):
@@ -63,6 +76,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     times = ("wall_s", "cpu_s")
     return [{k: v for k, v in record.items() if k not in times} for record in records]
+
+
+def without_wall(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in metrics.items() if k != "wall_s"}
 
 
 def test_each_command_leaves_its_files(finished: RunConfig) -> None:
@@ -155,6 +172,48 @@ def test_interrupted_training_resumes_bit_for_bit(
     assert without_times(records[0]) == without_times(records[1])
 
 
+@pytest.mark.parametrize("n_calls", [1, 40, 130])
+def test_an_interrupted_evaluation_resumes_to_the_same_numbers(
+    finished: RunConfig,
+    tiny: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_calls: int,
+) -> None:
+    monkeypatch.setattr("stablemd.evaluation.run_store.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("stablemd.md.long_run.FRAMES_PER_WINDOW", 3)
+    trained = RunDirectory(finished.out)
+    config = tiny(tmp_path / "cut")
+    Path(config.out).mkdir()
+    for name in ("config.yaml", "status.json", "start.pt", "stable.pt", "control.pt"):
+        shutil.copy(trained.path / name, config.out)
+    directory = RunDirectory(config.out)
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluate(config, overwrite=True, reporter=Stopping(n_calls))
+    assert not directory.is_finished(EVALUATE)
+    with pytest.raises(ConfigError, match="an unfinished evaluate;.*--resume"):
+        run_evaluate(config)
+    metrics = run_evaluate(config, resume=True)
+    straight = trained.read_metrics()
+    for role in ("before", "after", "control"):
+        assert without_wall(metrics[role]) == without_wall(straight[role])
+    assert not (directory.checkpoints / "evaluate").exists()
+    assert directory.is_finished(EVALUATE)
+    assert run_evaluate(config, resume=True, reporter=Stopping(1)) == directory.read_metrics()
+
+
+def test_an_evaluation_of_another_model_is_not_continued(
+    finished: RunConfig, tiny: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stablemd.evaluation.run_store.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("stablemd.md.long_run.FRAMES_PER_WINDOW", 3)
+    trained, config = RunDirectory(finished.out), tiny(tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluate(config, model=trained.model("start"), reporter=Stopping(20))
+    with pytest.raises(CheckpointError, match="another model.*--overwrite"):
+        run_evaluate(config, model=trained.model("control"), resume=True)
+
+
 def test_seed_changes_the_replicas_but_not_the_data(
     finished: RunConfig, tiny: Build, tmp_path: Path
 ) -> None:
@@ -171,7 +230,7 @@ def test_a_trajectory_does_not_depend_on_how_it_was_written(
     model = RunDirectory(finished.out).model("pretrained")
     found = []
     for n_frames in (7, 1000):
-        monkeypatch.setattr("stablemd.workflows.simulate.FRAMES_PER_WINDOW", n_frames)
+        monkeypatch.setattr("stablemd.md.long_run.FRAMES_PER_WINDOW", n_frames)
         summary = run_simulate(tiny(tmp_path / str(n_frames)), model=model)
         found.append((summary, read_trajectory(summary["trajectory"])))
     (first, a), (second, b) = found

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from stablemd.commands.guard import guarded
-from stablemd.commands.options import Config, Debug, Device, Model, Out, Overwrite, Seed, Set
+from stablemd.commands.options import (
+    Config,
+    Debug,
+    Device,
+    Model,
+    Out,
+    Overwrite,
+    Resume,
+    Seed,
+    Set,
+)
 
 
 @guarded
@@ -14,6 +24,7 @@ def evaluate(
     out: Out = None,
     device: Device = None,
     seed: Seed = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -27,7 +38,8 @@ def evaluate(
     Example: `stablemd evaluate examples/aspirin.yaml --set evaluation.length_ps=20`
 
     Writes into the run directory: `metrics.json`, `report.html` and `report.json` (its content,
-    for `stablemd report`).
+    for `stablemd report`). While it runs, `checkpoints/evaluate` holds what the simulations have
+    come to; an interrupted evaluation goes on from there with `--resume`, bit for bit.
     """
     from stablemd.commands.console import ConsoleReporter
     from stablemd.config_file import load_config
@@ -36,7 +48,9 @@ def evaluate(
 
     settings = load_config(config, overrides=set_ or [], device=device, seed=seed, out=out)
     with ConsoleReporter() as reporter:
-        metrics = run_evaluate(settings, model=model, overwrite=overwrite, reporter=reporter)
+        metrics = run_evaluate(
+            settings, model=model, resume=resume, overwrite=overwrite, reporter=reporter
+        )
         reporter.evaluation(metrics)
         directory = RunDirectory(settings.out)
         reporter.files({"report": directory.report_path, "numbers": directory.metrics_path})

@@ -15,10 +15,12 @@ from stablemd.evaluation.curves import ComparedCurve, Curve
 from stablemd.evaluation.dynamical import check_dynamical, evaluate_dynamical
 from stablemd.evaluation.keys import unused
 from stablemd.evaluation.metrics import EvaluationMetrics, ObservableError
+from stablemd.evaluation.run_store import RunStore
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.evaluation.survival import StableTime, stable_time
 from stablemd.evaluation.thermodynamic import check_thermodynamic, evaluate_thermodynamic
-from stablemd.md import RecordedFrames, initial_state, simulate
+from stablemd.md import RecordedFrames, initial_state
+from stablemd.md.long_run import LongRun
 from stablemd.observables import compare_with_reference, ensemble_average
 from stablemd.observables.base import Observable
 from stablemd.potentials.base import Potential
@@ -59,6 +61,7 @@ def evaluate(
     settings: EvaluationSettings,
     *,
     label_frames: Frames | None = None,
+    store: RunStore | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Run replicas from the first test structures and measure.
@@ -71,9 +74,12 @@ def evaluate(
         reference: structures that define the observable's reference.
         settings: see ``EvaluationSettings``.
         label_frames: labelled structures for energy and force errors; ``test`` by default.
+        store: keeps the simulation while it runs, and gives what an earlier call with the
+            same arguments left there.
         on_progress: called with a description and the share done.
 
     Raises:
+        CheckpointError: what the store holds can't be continued.
         DataError: frames hold other atoms than the system, or labels are missing.
     """
     labelled = test if label_frames is None else label_frames
@@ -102,46 +108,56 @@ def evaluate(
         settings.dynamical, system, record_every * dynamics.dt_fs, dynamics.temperature_k
     )
     check_thermodynamic(settings.thermodynamic, system, form, positions, cells)
-    state = initial_state(
-        system,
-        positions,
-        form,
-        cells=cells,
-        temperature_k=dynamics.temperature_k,
-        seed=settings.seed,
-    )
+    begin = time.perf_counter()
     n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
+    earlier = None if store is None else store.load(device)
+    if earlier is None:
+        state = initial_state(
+            system,
+            positions,
+            form,
+            cells=cells,
+            temperature_k=dynamics.temperature_k,
+            seed=settings.seed,
+        )
+        run = LongRun.begin(state)
+        parts: list[RecordedFrames] = []
+    else:
+        run, parts, earlier_s = earlier
+        begin -= earlier_s
 
     def report(step: int, n_running: int) -> None:
         if on_progress is not None:
             on_progress(f"evaluating, {n_running} running", step / n_steps)
 
-    begin = time.perf_counter()
-    result = simulate(
-        form,
-        state,
-        dynamics.make_integrator(),
-        detectors,
-        system,
-        n_steps=n_steps,
-        seed=settings.seed,
-        check_every=dynamics.check_every,
-        record_every=record_every,
-        record_momenta=any(choice.needs_velocities for choice in settings.dynamical),
-        on_progress=report,
-    )
+    integrator = dynamics.make_integrator()
+    while not run.is_over(n_steps):
+        run, recorded = run.advance(
+            form,
+            integrator,
+            detectors,
+            system,
+            n_steps=n_steps,
+            seed=settings.seed,
+            check_every=dynamics.check_every,
+            record_every=record_every,
+            record_momenta=any(choice.needs_velocities for choice in settings.dynamical),
+            on_progress=report,
+        )
+        parts.append(recorded)
+        if store is not None:
+            store.add(run, recorded, time.perf_counter() - begin, at_end=run.is_over(n_steps))
+    sampled = RecordedFrames.concatenate(parts)
     wall["simulate"] = time.perf_counter() - begin
-    failed = result.failed.cpu()
-    steps_alive = torch.where(failed, result.failed_step.cpu(), n_steps)
+    failed = run.failed
+    steps_alive = torch.where(failed, run.failed_step, n_steps)
     survival = stable_time(
         (steps_alive.double() * dynamics.dt_fs * 1e-3).numpy(),
         failed.numpy(),
         n_steps * dynamics.dt_fs * 1e-3,
     )
     begin = time.perf_counter()
-    kept = result.frames.select(
-        result.frames.step.to(torch.float64) * dynamics.dt_fs > settings.discard_fs
-    )
+    kept = sampled.select(sampled.step.to(torch.float64) * dynamics.dt_fs > settings.discard_fs)
     observable_errors: dict[str, ObservableError] = {}
     curves: dict[str, ComparedCurve] = {}
     for observable in observables:
@@ -161,8 +177,8 @@ def evaluate(
         energy_mae_ev=errors.energy_mae_ev,
         wall_s=wall,
         extra={
-            "failures": [d for d in result.details if d][:20],
-            "n_force_evaluations": result.n_force_evaluations,
+            "failures": [d for d in run.details if d][:20],
+            "n_force_evaluations": run.n_force_evaluations,
             "detectors": detectors.thresholds,
             "dynamical": dynamical,
             "thermodynamic": thermodynamic,
@@ -172,9 +188,9 @@ def evaluate(
         metrics=metrics,
         stable_time=survival,
         curves=curves | paths,
-        frames=result.frames,
-        failed_step=result.failed_step.cpu(),
-        details=result.details,
+        frames=sampled,
+        failed_step=run.failed_step,
+        details=run.details,
     )
 
 

@@ -42,6 +42,9 @@ class Detector(ABC):
     """Further arguments of ``detect`` by name: "forces" (R, N, 3) eV/Å, and "conserved" (R,) eV,
     the energy that the integrator's exact dynamics keeps constant."""
 
+    has_memory: ClassVar[bool] = False
+    """Whether it compares with earlier checks of the same run."""
+
     thresholds: tuple[Threshold, ...] = ()
     """What counts as a failure, with the origin of every number."""
 

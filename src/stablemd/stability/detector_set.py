@@ -66,6 +66,7 @@ class DetectorSet:
             )
         self.detectors = tuple(detectors)
         self.needs = frozenset().union(*(d.needs for d in self.detectors))
+        self.has_memory = any(d.has_memory for d in self.detectors)
 
     @property
     def thresholds(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ from stablemd.errors import ConfigError
 from stablemd.evaluation.evaluate import Evaluation, evaluate
 from stablemd.evaluation.metrics import compare
 from stablemd.evaluation.report import write_report
+from stablemd.evaluation.run_store import RunStore
 from stablemd.rundir import RunDirectory
 from stablemd.stages import EVALUATE
 from stablemd.strict_json import plain, write_json
@@ -36,6 +39,7 @@ def run_evaluate(
     config: RunConfig,
     *,
     model: Path | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -47,6 +51,8 @@ def run_evaluate(
         config: sections ``data`` and ``evaluation`` are read.
         model: a model file; without it, the run's models before and after training
             and the control, those that exist.
+        resume: continue an evaluation that was interrupted, from what its simulations
+            had come to (saved every half a minute).
         overwrite: replace an earlier evaluation.
         reporter: told of progress.
 
@@ -54,6 +60,7 @@ def run_evaluate(
         The content of metrics.json.
 
     Raises:
+        CheckpointError: the evaluation to continue is one of other models.
         ConfigError: there is no model, or an earlier evaluation is in the way.
         DataError: the data do not fit.
     """
@@ -72,16 +79,35 @@ def run_evaluate(
     potentials = {
         role: load_model(path, config, experiment.system.n_atoms) for role, path in models.items()
     }
-    directory.start(config.to_values(), EVALUATE, overwrite=overwrite)
+    done = directory.is_finished(EVALUATE)
+    if directory.start(config.to_values(), EVALUATE, resume=resume, overwrite=overwrite) and done:
+        directory.finish(EVALUATE)
+        return directory.read_metrics()
     wall = training_wall_s(directory.read_metrics()) if model is None else {}
+    kept = directory.checkpoints / EVALUATE.name
     evaluations = {
-        role: evaluate_model(experiment, role, potential, wall, reporter)
+        role: evaluate_model(
+            experiment,
+            role,
+            potential,
+            wall,
+            reporter,
+            store=RunStore(kept / role, model=_identity(models[role])),
+        )
         for role, potential in potentials.items()
     }
     metrics = conclude(directory, experiment, models, evaluations, wall, reporter)
     directory.write_metrics(metrics, EVALUATE)
     directory.finish(EVALUATE)
+    shutil.rmtree(kept)
     return directory.read_metrics()
+
+
+def _identity(model: Path) -> str:
+    """What tells a model from others: its file's check sum, or the name of a model without one."""
+    if not model.is_file():
+        return str(model)
+    return hashlib.sha256(model.read_bytes()).hexdigest()
 
 
 def training_wall_s(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -104,8 +130,13 @@ def evaluate_model(
     potential: Any,
     wall: dict[str, float],
     reporter: Reporter,
+    *,
+    store: RunStore | None = None,
 ) -> Evaluation:
-    """Evaluate one potential; its wall time goes into ``wall`` as ``evaluate_<role>``."""
+    """Evaluate one potential; its wall time goes into ``wall`` as ``evaluate_<role>``.
+
+    With a ``store`` its simulation is saved there on the way, and continued from there.
+    """
     settings = experiment.config.evaluation
     reporter.begin(
         f"Evaluating {PURPOSES[role]}",
@@ -119,6 +150,7 @@ def evaluate_model(
         experiment.require_test(),
         experiment.evaluation_reference,
         settings,
+        store=store,
         on_progress=reporter.progress,
     )
     wall[f"evaluate_{role}"] = time.perf_counter() - begin

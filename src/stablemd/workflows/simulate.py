@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import torch
 
 from stablemd.config import RunConfig
 from stablemd.evaluation.survival import stable_time
-from stablemd.md import RecordedFrames, State, initial_state, simulate
+from stablemd.md import initial_state
+from stablemd.md.long_run import LongRun
 from stablemd.md.trajectory import open_trajectory
 from stablemd.rundir import RunDirectory
 from stablemd.stages import SIMULATE
@@ -21,8 +21,6 @@ from stablemd.workflows.models import best_model, load_model
 from stablemd.workflows.reporter import SILENT, Reporter
 
 SUFFIXES = {"extxyz": ".extxyz", "hdf5": ".h5"}
-FRAMES_PER_WINDOW = 50
-"""Frames per replica that are held in memory before they are written."""
 
 
 def run_simulate(
@@ -73,47 +71,37 @@ def run_simulate(
         temperature_k=dynamics.temperature_k,
         seed=settings.seed,
     )
-    integrator, detectors = (
-        dynamics.make_integrator(),
-        dynamics.make_detectors(
-            system, reference_structures(experiment.training_reference, device)
-        ),
+    integrator = dynamics.make_integrator()
+    detectors = dynamics.make_detectors(
+        system, reference_structures(experiment.training_reference, device)
     )
     for limit in detectors.thresholds:
         reporter.note(f"failure: {limit}")
 
     n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
     record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
-    failed_step = torch.full((settings.n_replicas,), -1, dtype=torch.int64)
-    details: list[str | None] = [None] * settings.n_replicas
+
+    def on_progress(step: int, n_running: int) -> None:
+        reporter.progress(f"{n_running} running", step / n_steps)
+
+    run = LongRun.begin(state)
     with open_trajectory(target, experiment.system, dynamics.dt_fs) as writer:
-        for done in range(0, n_steps, record_every * FRAMES_PER_WINDOW):
-            if not bool(state.alive.any()):
-                break
-
-            def on_progress(step: int, n_running: int, done: int = done) -> None:
-                reporter.progress(f"{n_running} running", (done + step) / n_steps)
-
-            result = simulate(
+        while not run.is_over(n_steps):
+            run, frames = run.advance(
                 form,
-                state,
                 integrator,
                 detectors,
                 system,
-                n_steps=min(record_every * FRAMES_PER_WINDOW, n_steps - done),
+                n_steps=n_steps,
                 seed=settings.seed,
                 check_every=dynamics.check_every,
                 record_every=record_every,
                 on_progress=on_progress,
             )
-            writer.write(_later(result.frames, done))
-            now = result.failed.cpu()
-            failed_step[now] = result.failed_step.cpu()[now] + done
-            details = [new or old for new, old in zip(result.details, details, strict=True)]
-            state = _frozen(result.state, state, result.failed)
+            writer.write(frames)
     reporter.end()
-    failed = failed_step >= 0
-    steps_alive = torch.where(failed, failed_step, n_steps)
+    failed = run.failed
+    steps_alive = torch.where(failed, run.failed_step, n_steps)
     length_ps = n_steps * dynamics.dt_fs * 1e-3
     times = (steps_alive.double() * dynamics.dt_fs * 1e-3).numpy()
     summary: dict[str, Any] = plain(
@@ -124,19 +112,10 @@ def run_simulate(
             "failed_after_ps": [
                 float(t) if f else None for t, f in zip(times, failed, strict=True)
             ],
-            "failures": details,
+            "failures": run.details,
             "detectors": detectors.thresholds,
         }
     )
     write_json(target.with_suffix(".json"), summary)
     directory.finish(SIMULATE)
     return summary
-
-
-def _later(frames: RecordedFrames, steps: int) -> RecordedFrames:
-    return replace(frames, step=frames.step + steps)
-
-
-def _frozen(state: State, before: State, failed: torch.Tensor) -> State:
-    """The state to go on from: what failed now or earlier stays as it is."""
-    return replace(state, alive=before.alive & ~failed.to(before.alive.device))
