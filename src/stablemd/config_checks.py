@@ -83,6 +83,17 @@ def _contradictions(config: RunConfig) -> Iterator[str]:
             f"stable.record_every is {stable.record_every}; expected at most "
             f"stable.learning_steps = {stable.learning_steps}, or no frame is recorded"
         )
+    if stable.remembered_failures and stable.failing_share == 0.0:
+        yield (
+            f"stable.remembered_failures is {stable.remembered_failures} with "
+            "stable.failing_share = 0; expected a share above 0, or no failure is copied"
+        )
+    most = stable.max_failed * stable.n_replicas + stable.remembered_failures
+    if stable.enough_failures is not None and stable.enough_failures >= most:
+        yield (
+            f"stable.enough_failures is {stable.enough_failures}; expected less than {most:g} "
+            "(max_failed * n_replicas + remembered_failures), where max_failed ends a phase first"
+        )
     groups = stable.neighbourhood_groups
     if (groups is not None) != (stable.neighbourhoods == "given"):
         yield (

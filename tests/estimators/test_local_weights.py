@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from stablemd.estimators import (
 from stablemd.potentials.base import Potential
 from stablemd.potentials.classical import HarmonicBonds
 from stablemd.system import System
+from stablemd.training.epoch_frames import EpochFrames
 
 BETA = 20.0
 STIFFNESS = 30.0
@@ -170,3 +172,66 @@ def test_a_frame_without_finite_atomic_energies_is_counted_and_left_out() -> Non
     assert found.trust.n_dropped == 1
     assert found.loss == pytest.approx(expected.loss, rel=1e-12)
     assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-9)
+
+
+@pytest.mark.parametrize("noise_groups", [0, 8])
+def test_where_no_frame_differs_from_the_average_the_gradient_is_zero(noise_groups: int) -> None:
+    """As of an excess that none of the frames shows."""
+    chain = Chain(6)
+    frames = chain_frames(chain, 20)
+    frames = replace(frames, values=torch.zeros_like(frames.values))
+    found = run(chain, frames, torch.ones(5).double(), noise_groups=noise_groups)
+    assert found.loss == 5.0 and found.gradient_norm == 0.0 and found.n_backward_frames == 0
+    assert all(float(p.grad) == 0.0 for p in chain.parameters())  # type: ignore[arg-type]
+
+
+def test_a_constant_in_the_energies_weighs_no_neighbourhood_whatever_its_size() -> None:
+    """What is added to every atom exerts no force; around some atoms there are more of them."""
+    system = System.create(["H"] * 8)
+    generator = torch.Generator().manual_seed(0)
+    positions = 2.0 * torch.randn(50, 8, 3, generator=generator, dtype=torch.float64)
+    around = make_neighbourhoods("within", system, radius=3.0)(positions, None)
+    assert len((around.atoms >= 0).sum(dim=2).unique()) > 3
+    reference = torch.randn(50, 8, generator=generator, dtype=torch.float64)
+    changes = around.energy_changes(reference + 0.1, reference)
+    assert float(changes.abs().max()) < 1e-12
+    frames = SampledFrames(
+        positions,
+        reference.sum(dim=1),
+        positions[..., 0],
+        torch.arange(50) % 5,
+        reference_atomic_energies=reference,
+    )
+    epoch = EpochFrames(frames, reference, around=around)
+    assert epoch.n_eff_share(reference + 0.1, BETA) == pytest.approx(1.0)
+
+
+def test_an_observable_that_never_changes_has_no_error_beside_one_that_does() -> None:
+    """Two kinds of bonds away from the sampled parameters; a mean is a ratio for each of them."""
+    system = System.create(["H", "H", "H", "O"], bonds=[(0, 1), (2, 3)], bond_lengths=[1.0, 1.0])
+    generator = torch.Generator().manual_seed(1)
+    x = torch.zeros(60, 4, 3, dtype=torch.float64)
+    x[:, 2:, 1] = 30.0
+    x[:, 1::2, 0] = 1.0 + 0.1 * torch.randn(60, 2, generator=generator, dtype=torch.float64)
+
+    def bonds(stiffness: float) -> HarmonicBonds:
+        return HarmonicBonds([(0, 1), (2, 3)], [1.0, 1.0], stiffness, 4)
+
+    old, new = bonds(5.0), bonds(15.0)
+    squares = (x[:, 1::2, 0] - 1.0).square()
+    for constant in (0, 1):
+        values = squares.clone()
+        values[:, constant] = 5.0
+        energies = potential_energies(old, system, x)
+        frames = known(old, system, SampledFrames(x, energies, values, torch.arange(60) % 6))
+
+        def run(loss: Callable[[Tensor], Tensor], frames: SampledFrames = frames) -> float | None:
+            return localized_gradient(
+                new, system, frames, loss, beta=BETA, chunk_size=60,
+                neighbourhoods=make_neighbourhoods("bond", system),
+            ).loss_stderr  # fmt: skip
+
+        fixed = run(lambda mean, k=constant: mean[k])
+        other = run(lambda mean, k=1 - constant: mean[k])
+        assert fixed == pytest.approx(0.0, abs=1e-12)
+        assert other is not None and other > 1e-4

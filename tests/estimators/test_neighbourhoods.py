@@ -90,6 +90,17 @@ def test_frames_in_parts_have_the_same_neighbourhoods(
     assert torch.equal(rule(positions(), None).atoms, whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("molecule", {}), ("bond", {}), ("nearest", {"k": 3}), ("within", {"radius": 2.5})],
+)
+def test_no_frames_have_no_neighbourhoods(
+    waters: System, name: str, options: dict[str, Any]
+) -> None:
+    around = make_neighbourhoods(name, waters, **options)(positions()[:0], None)
+    assert around.sum_atoms(torch.zeros(0, 8, dtype=torch.float64)).shape == (0, len(around))
+
+
 def test_nearest_images_count_where_there_is_a_cell() -> None:
     """Two atoms at opposite faces of a sheared cell are neighbours through the boundary."""
     cell = torch.tensor([[10.0, 0, 0], [3.0, 9.0, 0], [0, 0, 11.0]], dtype=torch.float64)

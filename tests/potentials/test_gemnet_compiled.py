@@ -31,6 +31,15 @@ SHAPES = {
         "n_cbf": 3,
         "n_spherical": 5,
     },
+    "more angular than other features": {
+        "n_blocks": 1,
+        "n_atom": 4,
+        "n_edge": 8,
+        "n_triplet": 4,
+        "n_bilinear": 4,
+        "n_cbf": 2,
+        "n_spherical": 12,
+    },
     "other stacks of residual layers": {
         "n_blocks": 3,
         "n_before_skip": 2,
@@ -152,6 +161,17 @@ def test_molecules_without_neighbours_and_without_a_cell() -> None:
     assert float(far[1].abs().max()) == 0.0
     alone = potential.energy(free, 20.0 * bent).detach()
     torch.testing.assert_close(far[0], alone, rtol=0.0, atol=1e-5)
+
+
+def test_atoms_in_one_place_end_their_own_replica_alone() -> None:
+    system, positions = water(8)
+    form = model(system, positions).for_sampling(system)
+    energies, forces = form(positions)
+    positions[1, 4] = positions[1, 2]
+    found, found_forces = form(positions)
+    assert bool(found[1].isnan()) and bool(found_forces[1].isnan().all())
+    assert torch.equal(found[[0, 2]], energies[[0, 2]])
+    assert torch.equal(found_forces[[0, 2]], forces[[0, 2]])
 
 
 def test_silu_and_its_slope_from_one_end_of_single_precision_to_the_other() -> None:

@@ -53,6 +53,9 @@ def test_a_checkpoint_holds_it(tmp_path: Path) -> None:
     for each in (memory, other):
         each.add(failures(4.0, 5.0))
     assert marks(other) == marks(memory) == [4.0, 5.0, 1.0, 2.0]
+    smaller = FailureMemory(2)
+    smaller.restore(memory.payload(), CPU)
+    assert marks(smaller) == [4.0, 5.0]
     other.restore(FailureMemory(4).payload(), CPU)
     assert other.states is None
 

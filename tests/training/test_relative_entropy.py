@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stablemd import units
+from stablemd.estimators import make_neighbourhoods
 from stablemd.training.relative_entropy import relative_entropy_gradient
 
 BETA = units.beta(500.0)
@@ -35,6 +36,24 @@ def test_gradient_is_the_difference_of_the_mean_derivatives_of_the_energy(toy) -
         assert float(expected.norm()) > 0.1
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(gradient(toy, model, epoch, weight=2.5), 2.5 * expected)
+
+
+def test_frames_whose_neighbourhoods_are_weighed_count_alike(toy) -> None:
+    """No limit of the localized estimator holds the weights of whole frames."""
+    model = toy.model(depth=0.5)
+    epoch = toy.objective(model).epoch_frames(toy.sampled(model))
+    form = model.for_sampling(toy.system)
+    around = make_neighbourhoods("bond", toy.system)(epoch.frames.positions, None)
+    local = epoch.by_neighbourhood(around, form)
+    with torch.no_grad():
+        model.scaled += torch.tensor([3.0, -2.0, 0.5], dtype=torch.float64)
+    for each in (epoch, local):
+        each.energies = each.energies_of(model.for_sampling(toy.system))
+    theirs = model.energy(toy.system, toy.reference.positions).mean()
+    own = model.energy(toy.system, epoch.frames.positions).mean()
+    (expected,) = torch.autograd.grad(BETA * (theirs - own), model.scaled)
+    torch.testing.assert_close(gradient(toy, model, local), expected, rtol=1e-9, atol=1e-11)
+    assert not torch.allclose(gradient(toy, model, epoch), expected, rtol=0.1)
 
 
 def test_samples_are_right_on_average(toy) -> None:

@@ -124,6 +124,8 @@ def frames_gradient(
         noise_groups: groups to compare at most; 0 for none.  Frames that fit into
             one chunk are compared by one contrast instead.
     """
+    if not len(energies):  # no frame differs from the average, as where nothing begins to fail
+        return GradientSum(_zeros(parameters), float("nan"), 0)
     if not noise_groups:
         return weighted_sum_gradient(parameters, energies, chunk_size=chunk_size)
     if len(energies) <= chunk_size:

@@ -116,14 +116,19 @@ def _weighed_by_neighbourhood(
         )
     around, local, present = around.select_frames(index), local[index], present[index]
     kind = around.kind.to(local.device)
-    changes = around.sum_atoms(present - reference[index].to(present))
+    changes = around.energy_changes(present, reference[index])
     pairs = neighbourhood_weights(changes, kind, beta)
     weights = pairs.sum(dim=1) / around.n_kinds
     within = _kind_sums(local * pairs[:, :, None], around)
-    values = within.flatten(1) / weights.clamp_min(torch.finfo(weights.dtype).tiny)[:, None]
+    mean = within.sum(dim=0)
+    # A frame's part in the error of the mean, which is a ratio of sums for every kind.
+    parts = within - _kind_sums(pairs[:, :, None], around) * mean
+    values = mean.flatten() + parts.flatten(1) / weights.clamp_min(
+        torch.finfo(weights.dtype).tiny
+    ).unsqueeze(1)
     of_kind = [pairs[:, kind == label].flatten() for label in range(around.n_kinds)]
     average = ReweightedMean(
-        mean=within.sum(dim=0).flatten(),
+        mean=mean.flatten(),
         weights=weights,
         frames=replace(frames.select(index), values=values),
         index=index,

@@ -64,6 +64,22 @@ class Neighbourhoods:
             .sum(dim=2)
         )
 
+    def energy_changes(self, energies: Tensor, reference: Tensor) -> Tensor:
+        """Changes of the energies of neighbourhoods, up to a constant per atom.
+
+        What all atoms gain in the mean over the frames exerts no force, but would weigh
+        neighbourhoods of unequal size against each other.
+
+        Args:
+            energies: of atoms at present, (n, N).
+            reference: of the same frames as they were sampled, (n, N).
+
+        Returns:
+            (n, K).
+        """
+        change = energies - reference.to(energies)
+        return self.sum_atoms(change - change.mean())
+
     def spread_to_atoms(self, per_neighbourhood: Tensor, n_atoms: int) -> Tensor:
         """The adjoint: every atom collects from its neighbourhoods, (n, K) -> (n, N)."""
         n = len(per_neighbourhood)
@@ -164,7 +180,7 @@ def within(system: System, *, radius: float) -> NeighbourhoodRule:
         for x, boxes in _frame_chunks(positions, cells):
             distances, order = _distances(system, x, boxes).sort(dim=-1)
             near = distances < radius
-            size = max(1, int(near.sum(dim=-1).max()))
+            size = max(1, int(near.sum(dim=-1).max())) if near.numel() else 1
             found.append(torch.where(near, order, PAD)[..., :size])
         size = max(part.shape[-1] for part in found)
         wide = [

@@ -60,6 +60,8 @@ class State:
         """The replicas of all states, one after the other, at the step of the first."""
         first = states[0]
         cells = [s.cells for s in states if s.cells is not None]
+        if cells and len(cells) != len(states):
+            raise ValueError("periodic and isolated replicas can't be one state")
         return replace(
             first,
             positions=torch.cat([s.positions for s in states]),

@@ -98,7 +98,7 @@ class EpochFrames:
             return
         reference = self.frames.reference_atomic_energies
         assert reference is not None
-        local = self.around.sum_atoms(energies.double() - reference.double())
+        local = self.around.energy_changes(energies.double(), reference)
         for label in range(self.around.n_kinds):
             alike = self.around.kind == label
             yield _known(local[:, alike], None if self.covered is None else self.covered[:, alike])

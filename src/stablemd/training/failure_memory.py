@@ -39,8 +39,10 @@ class FailureMemory:
         return None if self.states is None else self.states.to_dict()
 
     def restore(self, payload: dict[str, Any] | None, device: torch.device) -> None:
-        """Continue from a payload."""
-        self.states = None if payload is None else State.from_dict(payload, device)
+        """Continue from a payload, with a smaller capacity from its newest failures."""
+        self.states = None
+        if payload is not None:
+            self.add(State.from_dict(payload, device))
 
 
 def suffices(n_failed: int, memory: FailureMemory, settings: StableSettings) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,8 +31,10 @@ def relative_entropy_gradient(
 
     ``β (<∂U/∂θ>_ref - <∂U/∂θ>_θ)`` lowers the energy of what the reference visits and
     raises that of what the model's frames visit.  Both averages are over a random
-    sample, of the same frames and with the same weights as the observables'.  Frames
-    that start near failures stand for these rather than for the whole ensemble.
+    sample, of the same frames and with the same weights as the observables'.  Where
+    those are weights of neighbourhoods, a whole frame has none that would hold in a
+    large system, and the average is over the frames as they were sampled.  Frames that
+    start near failures stand for these rather than for the whole ensemble.
 
     Args:
         potential: at the present parameters.
@@ -51,11 +54,14 @@ def relative_entropy_gradient(
     theirs = torch.randperm(len(reference), generator=generator)[:n_structures]
     own = own.to(epoch.energies.device)
     positions, cells = reference.select(theirs).geometry(potential.device)
+    frames, present = epoch.frames.select(own), epoch.total_energies[own]
+    if epoch.around is not None:
+        frames = replace(frames, reference_energies=present)
     point = StatePoint(
         system,
-        epoch.frames.select(own),
+        frames,
         beta,
-        energies=epoch.total_energies[own],
+        energies=present,
         reference_positions=positions,
         reference_cells=cells,
     )

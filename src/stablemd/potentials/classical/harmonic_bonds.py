@@ -91,7 +91,9 @@ class HarmonicBonds(Potential):
             rows = cells.to(self.dtype)[batch.structure[bonds[:, 0]]]
             fractions = torch.linalg.solve(rows.transpose(1, 2), vectors[:, :, None])[:, :, 0]
             vectors = vectors - torch.einsum("bi,bij->bj", fractions.detach().round(), rows)
-        stretch = torch.linalg.vector_norm(vectors, dim=1).reshape(batch.n_structures, -1)
+        stretch = torch.linalg.vector_norm(vectors, dim=1).reshape(
+            batch.n_structures, len(self.index)
+        )
         energies = 0.5 * self.stiffness * (stretch - self.lengths).square()
         halves = (0.5 * energies).reshape(-1, 1).expand(-1, 2).reshape(-1)
         return halves.new_zeros(len(batch.numbers)).index_add(0, bonds.reshape(-1), halves)

@@ -171,9 +171,9 @@ def pack_model(potential: GemNetT, system: System) -> Model:
     atoms = potential.atom_embedding(system.numbers)
     basis = potential.radial_basis
     along, back, last = recurrence(int(h["n_spherical"]))
-    widest = max(int(h[k]) for k in ("n_atom", "n_edge", "n_triplet", "n_bilinear"))
-    widest = max(widest * int(h["n_cbf"]), radial.shape[1])
-    n_triplet = whole_vectors(int(h["n_triplet"]))
+    n_triplet, n_cbf = whole_vectors(int(h["n_triplet"])), int(h["n_cbf"])
+    widest = max(n_triplet, *(int(h[k]) for k in ("n_atom", "n_edge", "n_bilinear")))
+    widest = max(widest * n_cbf, int(h["n_spherical"]) ** 2, radial.shape[1])
     return Model(
         basis=RadialShape(
             basis.frequencies.double().numpy() if h["radial_basis"] == "bessel" else np.zeros(0),
@@ -198,7 +198,7 @@ def pack_model(potential: GemNetT, system: System) -> Model:
         down=_layer([t.down.weight * t.radial_scale.value for t in triplets]),
         bilinear=_layer(
             [
-                _padded_features(t.bilinear.weight * t.sum_scale.value, int(h["n_cbf"]), n_triplet)
+                _padded_features(t.bilinear.weight * t.sum_scale.value, n_cbf, n_triplet)
                 for t in triplets
             ]
         ),

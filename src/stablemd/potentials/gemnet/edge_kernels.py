@@ -42,7 +42,7 @@ def find_edges(x: Any, cell: Any, rows: Any, n_rows: int, cutoff: float, edges: 
         dy = x[j, 1] - x[i, 1] + (a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1])
         dz = x[j, 2] - x[i, 2] + (a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2])
         d2 = dx * dx + dy * dy + dz * dz
-        if not d2 < np.inf:
+        if not 0.0 < d2 < np.inf:  # atoms in one place have no direction
             return -1
         if d2 < limit:
             d = math.sqrt(d2)

@@ -16,7 +16,13 @@ import numpy as np
 from stablemd.potentials import dense_kernels, float_vector
 from stablemd.potentials.dense_kernels import copy_into, fill, matrix_product, multiply
 from stablemd.potentials.float_vector import LANES, load, plus, splat, store, times, times_plus
-from stablemd.potentials.gemnet import edge_kernels, layer_kernels, silu_kernels, triplet_kernels
+from stablemd.potentials.gemnet import (
+    edge_kernels,
+    kernel_options,
+    layer_kernels,
+    silu_kernels,
+    triplet_kernels,
+)
 from stablemd.potentials.gemnet.edge_kernels import (
     angular_functions,
     find_edges,
@@ -213,6 +219,7 @@ SOURCES = (
     dense_kernels,
     edge_kernels,
     float_vector,
+    kernel_options,
     layer_kernels,
     silu_kernels,
     triplet_kernels,
