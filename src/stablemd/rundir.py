@@ -34,7 +34,7 @@ class RunDirectory:
                          packages keep their suffix, e.g. stable.model
         metrics.json     the numbers of the evaluation
         report.html      the page of the evaluation; report.json: its content
-        checkpoints/     whole-run checkpoints
+        checkpoints/     whole-run checkpoints; simulations of an unfinished evaluation
         trajectories/    recorded frames
         tensorboard/     event files, where tensorboard is installed
 

@@ -48,12 +48,12 @@ def guarded(command: Command) -> Command:
 
 
 def _way_on(name: str, given: dict[str, Any]) -> str:
-    if name not in ("pretrain", "train"):
+    if name not in ("pretrain", "train", "evaluate"):
         return f"results so far are incomplete; run stablemd {name} again to replace them"
     words = ["stablemd", name, str(given.get("config", "CONFIG"))]
     for override in given.get("set_") or []:
         words += ["--set", f"'{override}'"]
-    for option in ("device", "seed", "out"):
+    for option in ("model", "device", "seed", "out"):
         if given.get(option) is not None:
             words += [f"--{option}", str(given[option])]
     return f"nothing that was finished is lost; go on with\n  {' '.join([*words, '--resume'])}"
