@@ -6,9 +6,9 @@ python -m scripts.reuse_study scripts/reuse/md17_ethanol.yaml --out runs/reuse_m
 
 For every seed the same model is trained twice.  "Reused": several optimizer steps
 for each simulated window, until training ends by its own rule.  "On policy": one
-step for each window, as in the paper, with MORE_EPOCHS times as many windows in a
-learning phase, until it ends by the same rule or has spent LIMIT times the force
-evaluations of the first.  The model that a training would give
+step for each window, as in the paper, with up to ON_POLICY_EPOCHS windows in a learning
+phase, until it ends by the same rule or has spent LIMIT times the force evaluations
+of the first.  The model that a training would give
 back if it ended after a cycle is run from the same structures with the same noise,
 for every cycle of both, so that one can tell when each had reached a stability.
 
@@ -52,8 +52,8 @@ from stablemd.workflows.train import run_train
 LIMIT = 3.0
 """On-policy training ends after a cycle that has spent so many times the force evaluations."""
 
-MORE_EPOCHS = 8
-"""How many times as many windows a learning phase of on-policy training may take."""
+ON_POLICY_EPOCHS = 16
+"""Windows of a learning phase of on-policy training at most."""
 
 STABLE = "stable:"
 """How the reason begins with which a training ends that found its model stable."""
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="start model, where the configuration has none")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20, 25)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(30, 35)))
     parser.add_argument("--reused-from", type=Path, help="earlier results with its trainings")
     parser.add_argument("--steps-per-epoch", type=int, default=24, help="of the reused training")
     parser.add_argument("--set", nargs="+", default=[], help="other settings, KEY=VALUE")
@@ -85,13 +85,15 @@ def main() -> None:
         )
         if options.reused_from is not None:
             write_json(options.out / "start.json", read(options.reused_from / "start.json"))
-        settings = load_config(options.config, overrides=common).stable
-        epochs = MORE_EPOCHS * settings.max_learning_epochs
         found["on_policy"] = train(
             options.config,
             options.out / f"on_policy_{seed}",
             seed,
-            [*common, "stable.steps_per_epoch=1", f"stable.max_learning_epochs={epochs}"],
+            [
+                *common,
+                "stable.steps_per_epoch=1",
+                f"stable.max_learning_epochs={ON_POLICY_EPOCHS}",
+            ],
             limit=round(LIMIT * reused["force_evaluations"]),
         )
         write_json(result, found)

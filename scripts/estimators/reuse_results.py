@@ -68,15 +68,11 @@ def result(training: dict[str, Any], start: Model) -> Model:
 
 
 def reached(training: dict[str, Any], start: Model, goal: Model) -> Model | None:
-    """The first model of a training that is as stable as ``goal``, if any.
-
-    It has no more failures; where none has, the last one may have more by chance.
-    """
-    for model in training["models"]:
-        if model["n_failed"] <= goal["n_failed"]:
+    """The first model of a training that is as stable as ``goal``, up to chance, if any."""
+    for model in [*training["models"], result(training, start)]:
+        if not less_stable(model, goal):
             return dict(model)
-    last = result(training, start)
-    return None if less_stable(last, goal) else last
+    return None
 
 
 def ratio(row: dict[str, Any]) -> float:

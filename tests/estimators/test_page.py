@@ -52,8 +52,8 @@ def pair(reused: list[tuple[int, int]], other: list[tuple[int, int]]) -> dict[st
 
 def test_a_stability_is_reached_by_the_first_model_that_has_it_in_both_trainings() -> None:
     assert reuse_results.ratio(pair([(100, 1)], [(400, 1)])) == 0.25
-    assert reuse_results.ratio(pair([(100, 3), (200, 2), (300, 0)], [(400, 2)])) == 0.5
-    assert reuse_results.ratio(pair([(100, 2)], [(200, 2), (300, 5), (400, 2)])) == 0.5
+    assert reuse_results.ratio(pair([(100, 12), (200, 4), (300, 0)], [(400, 2)])) == 0.5
+    assert reuse_results.ratio(pair([(100, 2)], [(200, 4), (300, 9), (400, 2)])) == 0.5
 
 
 def test_a_training_that_gives_back_the_start_has_spent_everything_on_it() -> None:
