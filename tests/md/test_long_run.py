@@ -9,7 +9,7 @@ import torch
 
 from stablemd.md import RecordedFrames, initial_state, make_integrator, simulate
 from stablemd.md.integrators import INTEGRATORS
-from stablemd.md.long_run import LongRun
+from stablemd.md.long_run import WINDOW_S, LongRun, paced
 from stablemd.stability import make_detectors
 from stablemd.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -80,3 +80,13 @@ def test_a_run_is_over_when_no_replica_is_left(cliff, atoms, monkeypatch) -> Non
     )
     assert run.is_over(N_STEPS) and bool(run.failed.all()) and len(frames) == 0
     assert run.n_done < N_STEPS
+
+
+def test_windows_approach_their_time() -> None:
+    """Whatever a frame takes, from a first guess that is far off."""
+    for frame_s in (1e-4, 0.03, 0.7, 300.0):
+        n_frames = 4
+        for _ in range(12):
+            n_frames = paced(n_frames, n_frames * frame_s)
+        assert n_frames == 1 or WINDOW_S / 2 < n_frames * frame_s <= WINDOW_S
+        assert n_frames * frame_s <= max(WINDOW_S, frame_s)

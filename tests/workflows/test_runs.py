@@ -181,7 +181,7 @@ def test_an_interrupted_evaluation_resumes_to_the_same_numbers(
     n_calls: int,
 ) -> None:
     monkeypatch.setattr("stablemd.evaluation.run_store.SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr("stablemd.md.long_run.FRAMES_PER_WINDOW", 3)
+    monkeypatch.setattr("stablemd.md.long_run.WINDOW_S", 0.0)
     trained = RunDirectory(finished.out)
     config = tiny(tmp_path / "cut")
     Path(config.out).mkdir()
@@ -206,7 +206,7 @@ def test_an_evaluation_of_another_model_is_not_continued(
     finished: RunConfig, tiny: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stablemd.evaluation.run_store.SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr("stablemd.md.long_run.FRAMES_PER_WINDOW", 3)
+    monkeypatch.setattr("stablemd.md.long_run.WINDOW_S", 0.0)
     trained, config = RunDirectory(finished.out), tiny(tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         run_evaluate(config, model=trained.model("start"), reporter=Stopping(20))

@@ -20,7 +20,7 @@ from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.evaluation.survival import StableTime, stable_time
 from stablemd.evaluation.thermodynamic import check_thermodynamic, evaluate_thermodynamic
 from stablemd.md import RecordedFrames, initial_state
-from stablemd.md.long_run import LongRun
+from stablemd.md.long_run import FIRST_FRAMES, LongRun, paced
 from stablemd.observables import compare_with_reference, ensemble_average
 from stablemd.observables.base import Observable
 from stablemd.potentials.base import Potential
@@ -131,7 +131,9 @@ def evaluate(
             on_progress(f"evaluating, {n_running} running", step / n_steps)
 
     integrator = dynamics.make_integrator()
+    n_frames = FIRST_FRAMES
     while not run.is_over(n_steps):
+        window_begin = time.perf_counter()
         run, recorded = run.advance(
             form,
             integrator,
@@ -142,8 +144,10 @@ def evaluate(
             check_every=dynamics.check_every,
             record_every=record_every,
             record_momenta=any(choice.needs_velocities for choice in settings.dynamical),
+            n_frames=n_frames,
             on_progress=report,
         )
+        n_frames = paced(n_frames, time.perf_counter() - window_begin)
         parts.append(recorded)
         if store is not None:
             store.add(run, recorded, time.perf_counter() - begin, at_end=run.is_over(n_steps))

@@ -19,7 +19,11 @@ from stablemd.stability.detector_set import DetectorSet
 from stablemd.system import System
 
 FRAMES_PER_WINDOW = 50
-"""Recorded frames per replica in a window."""
+"""Recorded frames per replica in a window, where nothing else is asked for."""
+
+FIRST_FRAMES = 4
+WINDOW_S = 10.0
+"""Windows that are paced begin with so many frames and approach this wall time."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class LongRun:
         check_every: int,
         record_every: int,
         record_momenta: bool = False,
+        n_frames: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> tuple[LongRun, RecordedFrames]:
         """The next window, see ``simulate``.
@@ -87,6 +92,8 @@ class LongRun:
             check_every: steps between checks.
             record_every: steps between recorded frames, at least 1.
             record_momenta: keep their momenta.
+            n_frames: recorded frames per replica in the window, or a few more;
+                FRAMES_PER_WINDOW by default.
             on_progress: called with the steps of the whole run that are over and the
                 number of replicas still running.
 
@@ -95,7 +102,7 @@ class LongRun:
         """
         left = n_steps - self.n_done
         unit = math.lcm(check_every, record_every)
-        window = unit * math.ceil(FRAMES_PER_WINDOW * record_every / unit)
+        window = unit * math.ceil((n_frames or FRAMES_PER_WINDOW) * record_every / unit)
         before = self.n_done
 
         def report(step: int, n_running: int) -> None:
@@ -140,3 +147,12 @@ class LongRun:
     def from_payload(cls, payload: dict[str, Any], device: torch.device | str) -> Self:
         """The run that ``payload`` gave, with its state on a device."""
         return cls(**{**payload, "state": State.from_dict(payload["state"], device)})
+
+
+def paced(n_frames: int, window_s: float) -> int:
+    """How many frames the next window should have, after one of ``n_frames`` took so long.
+
+    At least one and at most four times as many: a slow model is not waited for, and a fast
+    one is not called more often than needed.
+    """
+    return max(1, int(n_frames * min(4.0, WINDOW_S / max(window_s, 1e-9))))
