@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,6 +110,17 @@ def test_nothing_waits_for_the_device(applicable: list[Case]) -> None:
         with _NoWaiting():
             example.detect(own)
             example.detect(own)
+
+
+def test_what_has_a_memory_says_so(applicable: list[Case]) -> None:
+    """A long run may be divided where no detector has one."""
+    for detector, example in applicable:
+        assert (detector.for_run() is not detector) == detector.has_memory
+        if not detector.has_memory:
+            ones = example.positions.new_ones(len(example.positions))
+            example.detect(detector, example.positions + 0.3, conserved=1e3 * ones)
+            after = example.detect(detector)
+            assert torch.equal(after.value, example.detect(copy.deepcopy(detector)).value)
 
 
 def test_a_run_has_a_memory_of_its_own(applicable: list[Case]) -> None:

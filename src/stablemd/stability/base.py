@@ -42,9 +42,6 @@ class Detector(ABC):
     """Further arguments of ``detect`` by name: "forces" (R, N, 3) eV/Å, and "conserved" (R,) eV,
     the energy that the integrator's exact dynamics keeps constant."""
 
-    has_memory: ClassVar[bool] = False
-    """Whether it compares with earlier checks of the same run."""
-
     thresholds: tuple[Threshold, ...] = ()
     """What counts as a failure, with the origin of every number."""
 
@@ -72,6 +69,11 @@ class Detector(ABC):
     def for_run(self) -> Self:
         """The detector that one run uses: itself, or a copy without memory."""
         return self
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it compares with earlier checks of the same run."""
+        return type(self).keep is not Detector.keep
 
     def keep(self, going_on: Tensor) -> None:  # noqa: B027 - only those with a memory override it
         """Forget the replicas that do not go on, (R,) bool."""

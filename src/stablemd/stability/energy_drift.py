@@ -30,7 +30,6 @@ class EnergyDrift(Detector):
 
     reason = "energy_drift"
     needs: ClassVar[frozenset[str]] = frozenset({"conserved"})
-    has_memory: ClassVar[bool] = True
 
     def __init__(self, system: System, *, max_drift: float = 0.01) -> None:
         limit = given("max_drift", max_drift, "eV per atom")

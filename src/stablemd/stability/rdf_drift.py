@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -44,7 +44,6 @@ class RdfDrift(Detector):
     """
 
     reason = "rdf_drift"
-    has_memory: ClassVar[bool] = True
 
     def __init__(
         self,
