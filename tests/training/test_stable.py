@@ -216,10 +216,20 @@ def test_a_learning_phase_ends_at_the_target(toy, repaired) -> None:
         for record, after in pairwise(records):
             if record["phase"] == "learn" and record["failed_fraction"] == 0.0:
                 assert record["end_of_phase"] == "failed fraction 0.00 reached target_failed"
-                assert record["steps"] == [] and after["phase"] == "simulate"
+                assert bool(record["steps"]) == (record["epoch"] == 1)
+                assert after["phase"] == "simulate"
     settings = toy.settings(target_failed=0.9)
     result, records = train(toy, toy.model(), settings)
     assert len(records) == 1 and result.stop_reason.startswith("stable")
+
+
+def test_failures_that_no_copy_repeats_are_learnt_from(toy) -> None:
+    """An epoch too short for a failure, of the replicas whose failures began the phase."""
+    _, records = train(toy, toy.model(), toy.settings(learning_steps=2, record_every=1))
+    first = next(record for record in records if record["phase"] == "learn")
+    assert first["failed_fraction"] == 0.0 and len(first["steps"]) > 0
+    assert first["end_of_phase"] == "failed fraction 0.00 reached target_failed"
+    assert first["optimizer_steps"] > 0
 
 
 def test_frames_of_other_molecules_are_refused(toy) -> None:

@@ -281,7 +281,9 @@ class StableRun:
         self._epoch += 1
         reason = self._learning_stop(failed_fraction)
         steps: list[dict[str, Any]] = []
-        if reason is None:
+        # A phase begins because replicas failed: what led there is learnt from even if none of
+        # their copies repeats it.
+        if reason is None or self._epoch == 1:
             with learn:
                 steps = self._optimizer_steps(result.frames)
         if reason is None and self._epoch >= s.max_learning_epochs:
@@ -322,7 +324,7 @@ class StableRun:
         return steps
 
     def _learning_stop(self, failed_fraction: float) -> str | None:
-        """Which rule ends the learning phase before a further step, if any."""
+        """Which rule ends the learning phase with this epoch, if any."""
         s = self._settings
         if failed_fraction <= s.target_failed:
             return f"failed fraction {failed_fraction:.2f} reached target_failed"
