@@ -1,10 +1,10 @@
 """Write docs/case_studies/water.md from finished run directories.
 
-python scripts/write_water_page.py --localized runs/water_schnet \
+python scripts/write_water_page.py --localized runs/water_schnet --again runs/water_schnet_again \
     --lengths runs/water_schnet_lengths --global runs/water_schnet_global \
     --rdf runs/water_schnet_rdf --outside runs/water_outside \
     --outside-tuned runs/water_outside_tuned --gemnet runs/water_gemnet_small \
-    --long runs/water_schnet_long
+    --long runs/water_schnet_long runs/water_schnet_1ns
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from water_page.numbers import Run, read, read_long, rows
+from water_page.numbers import Run, read, read_long, rows, together
 from water_page.page import render
 from water_page.reference import check_reference
 
@@ -39,6 +39,7 @@ TUNED = "outside_tuned"
 
 CONFIGS = {
     "localized": "water_schnet.yaml",
+    "again": "water_schnet.yaml",
     "lengths": "water_schnet_lengths.yaml",
     "global": "water_schnet_global.yaml",
     "rdf": "water_schnet_rdf.yaml",
@@ -46,7 +47,11 @@ CONFIGS = {
     TUNED: "water_outside.yaml",
     "gemnet": "water_gemnet_small.yaml",
 }
+TITLES = {TUNED: "water_outside_tuned", "again": "water_schnet_again"}
+"""Folders of runs that share an example with another one."""
+
 ALTERNATIVES = {
+    "again": "localized, another training seed",
     "lengths": "localized on O–H lengths",
     "global": "global",
     "rdf": "global on RDFs and shortest distance",
@@ -55,7 +60,7 @@ ALTERNATIVES = {
 
 
 def write_water_page(
-    paths: dict[str, Path], page: Path, check: dict[str, Any], longer: Path | None = None
+    paths: dict[str, Path], page: Path, check: dict[str, Any], longer: Sequence[Path] = ()
 ) -> list[Path]:
     """Write the page, its JSON and its figures.
 
@@ -63,7 +68,7 @@ def write_water_page(
         paths: run directories by name; "localized", and of the other ones those that are there.
         page: Markdown file.
         check: the reference force field's own frames, see ``check_reference``.
-        longer: run directory of a longer evaluation of the localized run's model, if there is.
+        longer: run directories of longer evaluations of the localized run's model.
 
     Returns:
         Every file that was written.
@@ -72,7 +77,7 @@ def write_water_page(
         StablemdError: a run is not finished, or was made with another configuration.
     """
     runs = {
-        name: read(path, EXAMPLES / CONFIGS[name], "water_outside_tuned" if name == TUNED else "")
+        name: read(path, EXAMPLES / CONFIGS[name], TITLES.get(name, ""))
         for name, path in paths.items()
     }
     local = runs.get("localized")
@@ -80,15 +85,19 @@ def write_water_page(
         raise SystemExit("the page needs the run of the localized estimator; give --localized")
     others = {name: runs[name] for name in ALTERNATIVES if name in runs}
     separate = {name: runs[name] for name in ("outside", "gemnet") if name in runs}
+    evaluations = [read_long(path) for path in longer]
     numbers: dict[str, Any] = {
         "reference_check": check,
         "own": rows(local, {ALTERNATIVES[name]: run for name, run in others.items()}),
         "outside": rows(separate["outside"]) if "outside" in separate else None,
         "gemnet": rows(separate["gemnet"]) if "gemnet" in separate else None,
         "not_run": {
-            name: config for name, config in CONFIGS.items() if name not in runs and name != TUNED
+            name: config
+            for name, config in CONFIGS.items()
+            if name not in runs and name not in TITLES
         },
-        "longer": None if longer is None else read_long(longer),
+        "longer": evaluations,
+        "together": together([local.numbers["evaluation"]["after"], *evaluations]),
         "runs": {name: run.numbers for name, run in runs.items()},
         "ratios": {name: run.numbers["comparison"] for name, run in runs.items()},
         "localized_over": {name: _ratio(local, run) for name, run in others.items()},
@@ -125,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--{name.replace('_', '-')}", type=Path, help=f"run directory of examples/{config}",
             required=name == "localized",
         )  # fmt: skip
-    parser.add_argument("--long", type=Path, help="a longer evaluation of the repaired model")
+    parser.add_argument(
+        "--long", type=Path, nargs="+", default=[], help="longer evaluations of the repaired model"
+    )
     parser.add_argument("--out", type=Path, default=PAGE, help="the page, a .md file")
     given = vars(parser.parse_args(arguments))
     torch.set_num_threads(1)

@@ -14,7 +14,8 @@ from case_study.reproduce import commands
 from stablemd.config import RunConfig
 from stablemd.errors import CheckpointError
 from stablemd.evaluation.figures import ObservableCurves
-from stablemd.evaluation.survival import StableTime
+from stablemd.evaluation.report_text import number
+from stablemd.evaluation.survival import StableTime, exponential_mean_interval
 from stablemd.rundir import RunDirectory
 from stablemd.stages import EVALUATE, TRAIN
 from stablemd.workflows.run_log import stage_records
@@ -78,10 +79,34 @@ def read_long(path: Path) -> dict[str, Any]:
             "--model and a folder of its own as --out"
         )
     config = RunConfig.from_values(run.read_config(), str(path)).to_values()
-    found = model_row("after, localized", metrics["model"])
     changed = ("n_replicas", "length_ps", "record_every_fs")
     evaluation = {key: config["evaluation"][key] for key in changed}
-    return {**found, "evaluation": evaluation, "seed": config["seed"], "title": path.name}
+    name = f"{evaluation['n_replicas']} replicas of up to {number(evaluation['length_ps'])} ps"
+    return {
+        **model_row(name, metrics["model"]),
+        "failures": metrics["model"]["failures"],
+        "evaluation": evaluation,
+        "seed": config["seed"],
+        "title": path.name,
+    }
+
+
+def together(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Failures and time at risk of several evaluations of one model, which differ in their noise.
+
+    Args:
+        evaluations: with their ``stable_time_ps``.
+    """
+    times = [e["stable_time_ps"] for e in evaluations]
+    n_failed = sum(t["n_failed"] for t in times)
+    total_ps = sum(t["total_time_ps"] for t in times)
+    return {
+        "n_failed": n_failed,
+        "n_replicas": sum(t["n_replicas"] for t in times),
+        "total_time_ps": total_ps,
+        "mean_time_to_failure": total_ps / n_failed if n_failed else None,
+        "mean_time_to_failure_ci95": exponential_mean_interval(total_ps, n_failed, 0.95),
+    }
 
 
 def median_step(records: Sequence[Mapping[str, Any]]) -> float | None:

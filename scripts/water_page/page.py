@@ -27,6 +27,7 @@ def render(numbers: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "number": number,
+        "interval": interval,
         "percent": percent,
         "duration": report_text.duration,
         "models": models_table,
