@@ -69,7 +69,7 @@ def result(training: dict[str, Any], start: Model) -> Model:
 
 def reached(training: dict[str, Any], start: Model, goal: Model) -> Model | None:
     """The first model of a training that is as stable as ``goal``, up to chance, if any."""
-    for model in [*training["models"], result(training, start)]:
+    for model in training["models"] or [result(training, start)]:
         if not less_stable(model, goal):
             return dict(model)
     return None

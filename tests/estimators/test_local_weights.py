@@ -96,6 +96,49 @@ def test_gradient_is_that_of_the_loss_on_averages_so_weighed() -> None:
         assert float(parameter.grad) * 59 / 60 == pytest.approx(slope, rel=1e-6)
 
 
+def test_gradient_of_neighbourhoods_of_unequal_size() -> None:
+    """Finite differences of the average with atoms within a radius, and of a constant none."""
+    system = System.create(["H"] * 8)
+    generator = torch.Generator().manual_seed(0)
+    positions = 1.5 * torch.randn(40, 8, 3, generator=generator, dtype=torch.float64)
+    bonds = [(i, i + 1) for i in range(7)]
+    old = HarmonicBonds(bonds, [1.0] * 7, 0.02, 8).double()
+    new = HarmonicBonds(bonds, [1.0] * 7, 0.03, 8).double()
+    values = positions.square().sum(dim=2)
+    energies = potential_energies(old, system, positions)
+    frames = known(old, system, SampledFrames(positions, energies, values, torch.arange(40) % 5))
+    rule = make_neighbourhoods("within", system, radius=2.5)
+    around = rule(positions, None)
+    assert len((around.atoms >= 0).sum(dim=2).unique()) > 3
+    assert frames.reference_atomic_energies is not None
+
+    def average() -> float:
+        change = potential_atomic_energies(new, system, positions)
+        change = change - frames.reference_atomic_energies
+        weights = torch.softmax(-BETA * around.sum_atoms(change - change.mean()).flatten(), dim=0)
+        return float(weights @ values.flatten())
+
+    new.zero_grad()
+    result = localized_gradient(
+        new, system, frames, lambda mean: mean.sum(), beta=BETA, neighbourhoods=rule, chunk_size=40
+    )
+    assert around.n_kinds == 1 and float(result.mean) == pytest.approx(average(), rel=1e-12)
+    for parameter in new.parameters():
+        assert parameter.grad is not None
+        # M / (M - 1) takes the bias out of a covariance of M samples.
+        found = float(parameter.grad.sum()) * (40 * 8 - 1) / (40 * 8)
+        step = 1e-5
+        ends = []
+        for sign in (1.0, -2.0):
+            with torch.no_grad():
+                parameter += sign * step
+            ends.append(average())
+        with torch.no_grad():
+            parameter += step
+        slope = (ends[0] - ends[1]) / (2.0 * step)
+        assert abs(slope) > 1e-2 and found == pytest.approx(slope, rel=1e-6)
+
+
 def test_at_the_sampled_parameters_it_is_the_same_estimator() -> None:
     chain = Chain(6)
     frames = chain_frames(chain, 40)

@@ -36,8 +36,14 @@ class Stopping(Reporter):
 
     def __init__(self, n_calls: int) -> None:
         self.left = n_calls
+        self.titles: list[str] = []
+        self.shares: list[float] = []
+
+    def begin(self, title: str, why: str = "") -> None:
+        self.titles.append(title)
 
     def progress(self, text: str, share: float, overall: float | None = None) -> None:
+        self.shares.append(share)
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
@@ -188,18 +194,31 @@ def test_an_interrupted_evaluation_resumes_to_the_same_numbers(
     for name in ("config.yaml", "status.json", "start.pt", "stable.pt", "control.pt"):
         shutil.copy(trained.path / name, config.out)
     directory = RunDirectory(config.out)
+    cut, resumed = Stopping(n_calls), Stopping(-1)
     with pytest.raises(KeyboardInterrupt):
-        run_evaluate(config, overwrite=True, reporter=Stopping(n_calls))
+        run_evaluate(config, overwrite=True, reporter=cut)
     assert not directory.is_finished(EVALUATE)
     with pytest.raises(ConfigError, match="an unfinished evaluate;.*--resume"):
         run_evaluate(config)
-    metrics = run_evaluate(config, resume=True)
+    metrics = run_evaluate(config, resume=True, reporter=resumed)
+    if n_calls > 1:  # not from the start: windows that were over are not run again
+        assert resumed.shares[0] > 0.5 * cut.shares[-1] > cut.shares[0]
     straight = trained.read_metrics()
     for role in ("before", "after", "control"):
         assert without_wall(metrics[role]) == without_wall(straight[role])
     assert not (directory.checkpoints / "evaluate").exists()
     assert directory.is_finished(EVALUATE)
     assert run_evaluate(config, resume=True, reporter=Stopping(1)) == directory.read_metrics()
+
+
+def test_a_finished_evaluation_is_not_passed_off_as_another_models(
+    finished: RunConfig, tiny: Build, tmp_path: Path
+) -> None:
+    trained, config = RunDirectory(finished.out), tiny(tmp_path / "one")
+    metrics = run_evaluate(config, model=trained.model("start"))
+    assert run_evaluate(config, model=trained.model("start"), resume=True) == metrics
+    with pytest.raises(CheckpointError, match="other models.*--overwrite"):
+        run_evaluate(config, model=trained.model("control"), resume=True)
 
 
 def test_an_evaluation_of_another_model_is_not_continued(

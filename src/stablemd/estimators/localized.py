@@ -159,10 +159,15 @@ def localized_gradient(
     used = torch.nonzero((pairs != 0.0).any(dim=1)).flatten()
     n_atoms = kept.positions.shape[1]
     coefficients = pairs.sum(dim=1) if cov_exact else around.spread_to_atoms(pairs, n_atoms)
-    chosen = kept.select(used)
+    chosen, coefficients = kept.select(used), coefficients[used]
+    if not cov_exact and frames.reference_atomic_energies is not None and len(used):
+        # Weights know energies up to a constant per atom (``energy_changes``), which counts
+        # where neighbourhoods differ in size.
+        sizes = around.sum_atoms(torch.ones_like(kept.positions[..., 0]))
+        coefficients = coefficients - (pairs * sizes).sum() / coefficients.numel()
     total = frames_gradient(
         parameters,
-        WeightedEnergies.of_frames(potential, system, chosen, coefficients[used]),
+        WeightedEnergies.of_frames(potential, system, chosen, coefficients),
         chosen,
         weights[used],
         kept,

@@ -78,7 +78,9 @@ class Neighbourhoods:
             (n, K).
         """
         change = energies - reference.to(energies)
-        return self.sum_atoms(change - change.mean())
+        finite = change.isfinite()
+        mean = change.where(finite, 0.0).sum() / finite.sum().clamp_min(1)
+        return self.sum_atoms(change - mean)
 
     def spread_to_atoms(self, per_neighbourhood: Tensor, n_atoms: int) -> Tensor:
         """The adjoint: every atom collects from its neighbourhoods, (n, K) -> (n, N)."""

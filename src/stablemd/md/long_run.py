@@ -30,15 +30,15 @@ WINDOW_S = 10.0
 class LongRun:
     """How far replicas have come, and what became of those that failed.
 
-    Steps count from the start of the whole run.  The numbers are those of one
-    call of ``simulate``, to the bit, however the run is divided.
+    Steps count from the start of the whole run.  States, failures and frames are those
+    of one call of ``simulate``, to the bit, however the run is divided.
 
     Attributes:
         state: where the replicas are; failed ones are not alive.
         n_done: steps that are over.
         failed_step: of the check that found the failure, -1 if none did, (R,) int64.
         details: one sentence per replica, None if it did not fail.
-        n_force_evaluations: structures the potential evaluated.
+        n_force_evaluations: structures the potential evaluated, padding included.
     """
 
     state: State

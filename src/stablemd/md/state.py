@@ -70,7 +70,7 @@ class State:
             energies=torch.cat([s.energies for s in states]),
             replica_ids=torch.cat([s.replica_ids for s in states]),
             alive=torch.cat([s.alive for s in states]),
-            cells=torch.cat(cells) if len(cells) == len(states) else None,
+            cells=torch.cat(cells) if cells else None,
             thermostat={k: torch.cat([s.thermostat[k] for s in states]) for k in first.thermostat},
         )
 

@@ -73,7 +73,8 @@ class Detector(ABC):
     @property
     def has_memory(self) -> bool:
         """Whether it compares with earlier checks of the same run."""
-        return type(self).keep is not Detector.keep
+        own = type(self)
+        return own.keep is not Detector.keep or own.for_run is not Detector.for_run
 
     def keep(self, going_on: Tensor) -> None:  # noqa: B027 - only those with a memory override it
         """Forget the replicas that do not go on, (R,) bool."""

@@ -166,7 +166,7 @@ class StableObjective:
         settings = self._settings
         if len(epoch.energies) < 2:
             return None  # every replica failed before its first frame was recorded
-        if epoch.n_eff_share(epoch.energies, self._beta) < settings.min_n_eff:
+        if not epoch.n_eff_share(epoch.energies, self._beta) >= settings.min_n_eff:
             return None
         with self.estimator_watch:
             self.optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stablemd.config import RunConfig
-from stablemd.errors import ConfigError
+from stablemd.errors import CheckpointError, ConfigError
 from stablemd.evaluation.evaluate import Evaluation, evaluate
 from stablemd.evaluation.metrics import compare
 from stablemd.evaluation.report import write_report
@@ -60,7 +60,8 @@ def run_evaluate(
         The content of metrics.json.
 
     Raises:
-        CheckpointError: the evaluation to continue is one of other models.
+        CheckpointError: the evaluation to continue, or one that is finished, is one of
+            other models.
         ConfigError: there is no model, or an earlier evaluation is in the way.
         DataError: the data do not fit.
     """
@@ -79,12 +80,19 @@ def run_evaluate(
     potentials = {
         role: load_model(path, config, experiment.system.n_atoms) for role, path in models.items()
     }
+    identities = {role: _identity(path, config) for role, path in models.items()}
+    kept = directory.checkpoints / EVALUATE.name
     done = directory.is_finished(EVALUATE)
+    if done and resume and directory.read_metrics().get("identities") != identities:
+        raise CheckpointError(
+            f"{config.out} holds a finished evaluation of other models than there are now; "
+            "replace it with --overwrite, or give another folder with --out"
+        )
     if directory.start(config.to_values(), EVALUATE, resume=resume, overwrite=overwrite) and done:
+        shutil.rmtree(kept, ignore_errors=True)
         directory.finish(EVALUATE)
         return directory.read_metrics()
     wall = training_wall_s(directory.read_metrics()) if model is None else {}
-    kept = directory.checkpoints / EVALUATE.name
     evaluations = {
         role: evaluate_model(
             experiment,
@@ -92,22 +100,22 @@ def run_evaluate(
             potential,
             wall,
             reporter,
-            store=RunStore(kept / role, model=_identity(models[role])),
+            store=RunStore(kept / role, model=identities[role]),
         )
         for role, potential in potentials.items()
     }
     metrics = conclude(directory, experiment, models, evaluations, wall, reporter)
-    directory.write_metrics(metrics, EVALUATE)
+    directory.write_metrics({**metrics, "identities": identities}, EVALUATE)
     directory.finish(EVALUATE)
     shutil.rmtree(kept)
     return directory.read_metrics()
 
 
-def _identity(model: Path) -> str:
-    """What tells a model from others: its file's check sum, or the name of a model without one."""
-    if not model.is_file():
-        return str(model)
-    return hashlib.sha256(model.read_bytes()).hexdigest()
+def _identity(model: Path, config: RunConfig) -> str:
+    """A check sum that tells a model, with the options that it is read with, from others."""
+    own = model.read_bytes() if model.is_file() else str(model).encode()
+    how = repr((config.potential.format, config.potential.options)).encode()
+    return hashlib.sha256(own + how).hexdigest()
 
 
 def training_wall_s(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -143,7 +151,6 @@ def evaluate_model(
         f"{settings.n_replicas} fresh replicas of up to {settings.length_ps:g} ps at "
         f"{settings.dynamics.temperature_k:g} K from structures that no training has seen.",
     )
-    begin = time.perf_counter()
     result = evaluate(
         potential,
         experiment.system,
@@ -153,7 +160,7 @@ def evaluate_model(
         store=store,
         on_progress=reporter.progress,
     )
-    wall[f"evaluate_{role}"] = time.perf_counter() - begin
+    wall[f"evaluate_{role}"] = sum(result.metrics.wall_s.values())
     stable = result.stable_time
     reporter.end()
     for limit in result.metrics.extra["detectors"]:

@@ -77,6 +77,11 @@ def run_simulate(
     )
     for limit in detectors.thresholds:
         reporter.note(f"failure: {limit}")
+    if detectors.has_memory:
+        reporter.note(
+            "A detector compares with earlier checks, so that the trajectory is held in memory "
+            "and written at the end."
+        )
 
     n_steps = max(1, round(settings.length_ps * 1000.0 / dynamics.dt_fs))
     record_every = max(1, round(settings.record_every_fs / dynamics.dt_fs))
