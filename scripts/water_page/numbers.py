@@ -95,8 +95,14 @@ def together(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Failures and time at risk of several evaluations of one model, which differ in their noise.
 
     Args:
-        evaluations: with their ``stable_time_ps``.
+        evaluations: with their ``stable_time_ps``; a folder counts once.
+
+    Raises:
+        CheckpointError: one was given twice.
     """
+    titles = [e["title"] for e in evaluations if "title" in e]
+    if len(set(titles)) < len(titles):
+        raise CheckpointError(f"an evaluation is given twice among {', '.join(titles)}")
     times = [e["stable_time_ps"] for e in evaluations]
     n_failed = sum(t["n_failed"] for t in times)
     total_ps = sum(t["total_time_ps"] for t in times)
