@@ -172,7 +172,7 @@ def test_what_can_not_be_had_is_told_before_the_simulation(
     def simulated(*args: object, **kwargs: object) -> None:
         raise AssertionError("the simulation has begun")
 
-    monkeypatch.setattr("stablemd.evaluation.evaluate.simulate", simulated)
+    monkeypatch.setattr("stablemd.md.long_run.simulate", simulated)
     (tmp_path / "short.txt").write_text("0 1\n100 0\n")
     reference = {"path": tmp_path / "short.txt"}
     correlation = {"name": "velocity_autocorrelation", "max_lag_fs": 400.0, "path_ps": 1.0}
