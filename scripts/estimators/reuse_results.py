@@ -86,6 +86,17 @@ def ratio(row: dict[str, Any]) -> float:
     return float(model["force_evaluations"] / other["force_evaluations"])
 
 
+def share_of_all(row: dict[str, Any]) -> float:
+    """Force evaluations of the reused training to that stability, over all of on-policy training.
+
+    The second gave back its result when it had ended, and not before.
+    """
+    model = reached(row["reused"], row["start"], result(row["on_policy"], row["start"]))
+    if model is None:
+        return float("inf")
+    return float(model["force_evaluations"] / row["on_policy"]["force_evaluations"])
+
+
 def whole_ratio(row: dict[str, Any]) -> float:
     """Force evaluations of whole trainings, with all tests of stability, reused over on policy."""
     ends = [result(row[way], row["start"]) for way in ("reused", "on_policy")]
@@ -176,8 +187,10 @@ def _summary(name: str, rows: list[dict[str, Any]]) -> str:
     return (
         f"- {name}, {len(rows)} seeds: median ratio to the on-policy result's stability "
         f"{_shown(statistics.median(map(ratio, rows)))} (reached by "
-        f"{sum(m is not None for m in first)} of {len(rows)}); of whole trainings, with all "
-        f"tests of stability, {_shown(statistics.median(map(whole_ratio, rows)))}; of their "
+        f"{sum(m is not None for m in first)} of {len(rows)}); to that stability over all that "
+        f"on-policy training spent {_shown(statistics.median(map(share_of_all, rows)))}; of whole "
+        f"trainings, with all tests of stability, "
+        f"{_shown(statistics.median(map(whole_ratio, rows)))}; of their "
         f"learning windows alone {windows:.2f}. All seeds together, "
         f"{_compared(then, goals, margin)} when it was reached, and "
         f"{_compared(ends, goals, margin)} at the end. Largest force MAE over that of the start, "

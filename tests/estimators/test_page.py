@@ -65,6 +65,8 @@ def test_what_is_less_stable_has_not_been_reached() -> None:
     # By Fisher's exact test 4 of 100 against none may be chance (p = 0.06), 5 may not (p = 0.03).
     assert reuse_results.ratio(pair([(100, 9), (200, 4)], [(400, 0)])) == 0.5
     assert reuse_results.ratio(pair([(100, 9), (200, 5)], [(400, 0)])) == float("inf")
+    assert reuse_results.share_of_all(pair([(100, 9), (200, 5)], [(400, 0)])) == float("inf")
+    assert reuse_results.share_of_all(pair([(100, 9), (225, 4)], [(300, 8), (400, 0)])) == 0.5
     assert reuse_results.whole_ratio(pair([(100, 4)], [(250, 0)])) == 0.5
     assert reuse_results.whole_ratio(pair([(100, 5)], [(250, 0)])) == float("inf")
 
