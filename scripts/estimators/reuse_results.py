@@ -143,10 +143,12 @@ def _line(row: dict[str, Any]) -> str:
     start, reused, other = row["start"], row["reused"], row["on_policy"]
     end, goal = result(reused, start), result(other, start)
     first = reached(other, start, goal) or goal
-    then = reached(reused, start, goal) or end
+    success = reached(reused, start, goal)
+    then = success or end
     shown = (start, then, end, goal)
+    to_it = _pair(then["force_evaluations"], first["force_evaluations"])
     costs = [
-        _pair(then["force_evaluations"], first["force_evaluations"]),
+        to_it if success else to_it.rsplit("|", 1)[0] + "| not reached",
         *(
             _pair(reused[kind], other[kind])
             for kind in ("force_evaluations", "learning_force_evaluations")
