@@ -4,7 +4,7 @@ python scripts/write_water_page.py --localized runs/water_schnet --again runs/wa
     --lengths runs/water_schnet_lengths --global runs/water_schnet_global \
     --rdf runs/water_schnet_rdf --outside runs/water_outside \
     --outside-tuned runs/water_outside_tuned --gemnet runs/water_gemnet_small \
-    --long runs/water_schnet_long runs/water_schnet_1ns --again-long runs/water_schnet_again_long
+    --long runs/water_schnet_long runs/water_schnet_1ns
 """
 
 from __future__ import annotations
@@ -64,7 +64,6 @@ def write_water_page(
     page: Path,
     check: dict[str, Any],
     longer: Sequence[Path] = (),
-    again_longer: Path | None = None,
 ) -> list[Path]:
     """Write the page, its JSON and its figures.
 
@@ -73,7 +72,6 @@ def write_water_page(
         page: Markdown file.
         check: the reference force field's own frames, see ``check_reference``.
         longer: run directories of longer evaluations of the localized run's model.
-        again_longer: that of one of the model of the other training seed.
 
     Returns:
         Every file that was written.
@@ -102,7 +100,6 @@ def write_water_page(
             if name not in runs and name not in TITLES
         },
         "longer": evaluations,
-        "again_longer": None if again_longer is None else read_long(again_longer),
         "together": together([local.numbers["evaluation"]["after"], *evaluations]),
         "runs": {name: run.numbers for name, run in runs.items()},
         "ratios": {name: run.numbers["comparison"] for name, run in runs.items()},
@@ -143,9 +140,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--long", type=Path, nargs="+", default=[], help="longer evaluations of the repaired model"
     )
-    parser.add_argument(
-        "--again-long", type=Path, help="a longer evaluation of the other seed's model"
-    )
     parser.add_argument("--out", type=Path, default=PAGE, help="the page, a .md file")
     given = vars(parser.parse_args(arguments))
     torch.set_num_threads(1)
@@ -154,9 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     paths = {name: given[name] for name in CONFIGS if given[name] is not None}
     try:
-        written = write_water_page(
-            paths, given["out"], check_reference(DATA), given["long"], given["again_long"]
-        )
+        written = write_water_page(paths, given["out"], check_reference(DATA), given["long"])
     except StablemdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -93,6 +93,11 @@ def test_harmonic_bonds_are_springs() -> None:
         term.energy(System.create([1, 1]), pair([1.0]))
 
 
+def test_no_structures_have_no_energies() -> None:
+    system = System.create(["H", "H"], bonds=[(0, 1)], bond_lengths=[1.0])
+    assert HarmonicBonds.of(system).energy(system, torch.zeros(0, 2, 3).double()).shape == (0,)
+
+
 def test_harmonic_bonds_reach_across_the_cell() -> None:
     system = System.create(
         ["H", "H"], bonds=[(0, 1)], bond_lengths=[0.7], cell=np.eye(3) * 5.0, pbc=True

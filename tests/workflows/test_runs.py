@@ -36,11 +36,7 @@ class Stopping(Reporter):
 
     def __init__(self, n_calls: int) -> None:
         self.left = n_calls
-        self.titles: list[str] = []
         self.shares: list[float] = []
-
-    def begin(self, title: str, why: str = "") -> None:
-        self.titles.append(title)
 
     def progress(self, text: str, share: float, overall: float | None = None) -> None:
         self.shares.append(share)
