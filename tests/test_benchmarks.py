@@ -14,7 +14,7 @@ pytest.importorskip("torch_geometric", reason="the benchmarks need torch_geometr
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import cuda
+from benchmarks import cuda, water, water_md
 from benchmarks.ase_md import AseMD
 from benchmarks.aspirin import aspirin_replicas
 from benchmarks.ceiling import count
@@ -238,3 +238,16 @@ def test_fractions_on_a_device_follow_from_wall_times(monkeypatch) -> None:
 
 def test_time_torch_geometric_is_a_time_per_replica_step() -> None:
     assert 1e-5 < time_torch_geometric(n_replicas=2, n_steps=2) < 1.0
+
+
+def test_water_is_simulated_to_the_end_without_trained_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(water, "WATER_DATA", tmp_path)
+    water_md._model.cache_clear()
+    try:
+        parts = water_md._parts(n_steps=30)
+        assert not water_md._model()[1]
+    finally:
+        water_md._model.cache_clear()
+    assert 0.0 < parts["detectors"] < 1.0
