@@ -21,11 +21,6 @@ The same reused trainings against on-policy training by other settings:
 python -m scripts.reuse_study scripts/reuse/demo.yaml --out runs/reuse_demo_small \
     --reused-from runs/reuse_demo --set stable.learning_replicas=48
 
-Four windows in a learning phase of the demo:
-
-python -m scripts.reuse_study scripts/reuse/demo.yaml --out runs/reuse_demo_four \
-    --seeds 30 31 32 33 --set stable.max_learning_epochs=4
-
 A choice of settings, on seeds that the comparison does not use:
 
 python -m scripts.reuse_study scripts/reuse/demo.yaml --out runs/reuse_choice/NAME/demo \
@@ -69,7 +64,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="start model, where the configuration has none")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(30, 40)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(40, 48)))
     parser.add_argument("--reused-from", type=Path, help="earlier results with its trainings")
     parser.add_argument("--steps-per-epoch", type=int, default=24, help="of the reused training")
     parser.add_argument("--set", nargs="+", default=[], help="other settings, KEY=VALUE")
