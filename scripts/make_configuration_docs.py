@@ -29,6 +29,14 @@ SECTIONS = {
     "simulation": "`stablemd simulate`.",
 }
 
+STATE_POINTS = """\
+`state_points` is a list of further temperatures, boxes or systems, trained together with the main \
+one by one model; see [estimators.md](estimators.md#several-state-points). `data` and `dynamics` \
+hold the keys that are different there (`dynamics` those of `stable` and of an evaluation with \
+`--at`); all others are those of the main sections, also those of `stable` (replicas, steps, \
+budget), which hold at every point. Paths are relative to the configuration file.
+"""
+
 MARKER = "<!-- From here on written by scripts/make_configuration_docs.py. -->\n"
 
 
@@ -48,6 +56,9 @@ def page() -> str:
         parts += [f"\n## {section}\n", text + "\n", *_table(schema, mine)]
         if section == "potential":
             parts += _hyperparameters()
+    parts.append("\n## State points\n")
+    parts.append(STATE_POINTS)
+    parts += _table(schema, list(_state_point(schema)))
     parts.append("\n## Observables\n")
     parts.append("`stable.observables` and `evaluation.observables` are lists of such sections.")
     parts += _kinds(schema, _listed(schema, "stable", "observables"))
@@ -91,6 +102,15 @@ def _listed(schema: ConfigSchema, section: str, key: str) -> list[tuple[str, Nod
     """The kinds of sections that the list ``section.key`` may hold."""
     items = schema.resolve(schema.root["properties"][section])["properties"][key]["items"]
     return [(name, schema.resolve(items, name)) for name in items["discriminator"]["mapping"]]
+
+
+def _state_point(schema: ConfigSchema) -> Iterator[tuple[str, Node]]:
+    items = schema.resolve(schema.root["properties"]["state_points"]["items"])
+    for key, node in items["properties"].items():
+        if key in ("data", "dynamics"):  # the keys stand in the sections of that name
+            yield key, {"type": "object", "default": {}, "description": node["description"]}
+        else:
+            yield key, node
 
 
 def _detectors(schema: ConfigSchema) -> list[tuple[str, Node]]:

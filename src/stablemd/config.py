@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -18,10 +17,10 @@ from pydantic import (
 )
 
 from stablemd.config_checks import check_combinations, check_hyperparameters
+from stablemd.config_data import DataSettings, FieldName
 from stablemd.config_errors import config_error, refuse_misplaced_booleans
-from stablemd.data.array_fields import FIELD_NAMES
-from stablemd.data.energy_units import canonical_energy_unit, canonical_length_unit
-from stablemd.data.topology import BOND_TOLERANCE
+from stablemd.config_state_points import StatePointSettings, merged_section
+from stablemd.errors import ConfigError
 from stablemd.evaluation.settings import EvaluationSettings
 from stablemd.md.settings import DynamicsSettings
 from stablemd.potentials import POTENTIALS
@@ -30,13 +29,6 @@ from stablemd.settings import Settings
 from stablemd.training.pretrain import PretrainSettings
 from stablemd.training.stable_settings import StableSettings
 
-EnergyUnit = Annotated[str, AfterValidator(canonical_energy_unit)]
-LengthUnit = Annotated[str, AfterValidator(canonical_length_unit)]
-FieldName = Literal["numbers", "positions", "energies", "forces", "cell", "pbc"]
-Bond = tuple[NonNegativeInt, NonNegativeInt]
-
-assert set(FIELD_NAMES) == set(FieldName.__args__)  # type: ignore[attr-defined]
-
 SEED_OFFSETS = {"pretrain": 0, "stable": 0, "evaluation": 1000, "simulation": 2000}
 """Sections that draw random numbers, and what is added to ``seed`` where they have none."""
 
@@ -44,49 +36,11 @@ DYNAMICS_SECTIONS = ("stable", "evaluation", "simulation")
 """Sections whose ``dynamics`` starts from the common one."""
 
 
-class DataSettings(Settings):
-    """Reference structures, how they are split, and which atoms are bonded."""
+STATE_POINT_SEED = 10_000
+"""What is added to the seed of ``stable`` from one state point to the next."""
 
-    path: Path = Field(description="file of reference structures: npz, HDF5, or what ASE reads")
-    energy_unit: EnergyUnit | None = Field(
-        None, description="unit of the file's energies; null: as the file itself says"
-    )
-    length_unit: LengthUnit | None = Field(
-        None, description="unit of the file's lengths; null: as the file says, else angstrom"
-    )
-    keys: dict[FieldName, str] | None = Field(
-        None, description="own names of the file's fields, e.g. {energies: U}"
-    )
-    n_train: PositiveInt = Field(description="structures to train on")
-    n_validation: PositiveInt = Field(description="structures that steer schedule and budget")
-    n_test: PositiveInt | None = Field(
-        None, description="structures to evaluate on; null: all that are left"
-    )
-    n_reference: PositiveInt | None = Field(
-        None,
-        description="further structures of the same file, apart from all others, whose averages "
-        "are the reference of the observables",
-    )
-    split_seed: NonNegativeInt = Field(
-        0, description="of the random split; not changed by seed, since models have seen a split"
-    )
-    contiguous: bool = Field(False, description="split in the order of time, not at random")
-    gap: NonNegativeInt = Field(0, description="structures left out between contiguous parts")
-    bonds: tuple[Bond, ...] | None = Field(
-        None, description="pairs of bonded atoms, counted from 0; null: from covalent radii"
-    )
-    bond_tolerance: float = Field(
-        BOND_TOLERANCE, ge=1.0, le=2.0, description="longest bond over the sum of covalent radii"
-    )
-    reference: Path | None = Field(
-        None,
-        description="another file whose averages are the reference of the observables. Without it "
-        "training takes the n_reference structures, or else the training and validation ones, "
-        "and an evaluation takes the test structures",
-    )
-    reference_energy_unit: EnergyUnit | None = Field(None, description="of that file")
-    reference_length_unit: LengthUnit | None = Field(None, description="of that file")
-    reference_keys: dict[FieldName, str] | None = Field(None, description="of that file")
+STATE_POINT_FOLDER = "at"
+"""Folder of a run directory with the evaluations at further state points."""
 
 
 class TermSettings(Settings):
@@ -183,6 +137,9 @@ class RunConfig(Settings):
     stable: StableSettings = Field(default_factory=StableSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     simulation: SimulationSettings = Field(default_factory=SimulationSettings)
+    state_points: tuple[StatePointSettings, ...] = Field(
+        (), description="further state points and systems that are trained with the main one"
+    )
     control: bool = Field(
         True, description="also train a control: as many steps on energies and forces alone"
     )
@@ -230,7 +187,57 @@ class RunConfig(Settings):
             place = f"potential.terms.{index}.hyperparameters"
             check_hyperparameters(term.name, term.hyperparameters, source, place)
         check_combinations(config, source)
+        for index, name in enumerate(config.state_point_names):
+            check_combinations(config.at(name, source), source, f"state_points.{index}: ")
         return config
+
+    @property
+    def state_point_names(self) -> list[str]:
+        """Names of the further state points."""
+        return [point.name for point in self.state_points]
+
+    def at(self, name: str, source: str = "configuration") -> RunConfig:
+        """The configuration of a further state point alone, in a folder of its own.
+
+        Args:
+            name: of the state point.
+            source: where the values come from, for messages.
+
+        Raises:
+            ConfigError: there is no such state point, or what it changes does not go with
+                the main section.
+        """
+        if name not in self.state_point_names:
+            raise ConfigError(
+                f"{source}: there is no further state point {name!r}; state_points has "
+                f"{', '.join(self.state_point_names) or 'none'}"
+            )
+        index = self.state_point_names.index(name)
+        point, place = self.state_points[index], f"state_points.{index}"
+        data = merged_section(self.data, point.data, source, f"{place}.data.")
+
+        def moved(dynamics: DynamicsSettings) -> DynamicsSettings:
+            return merged_section(dynamics, point.dynamics, source, f"{place}.dynamics.")
+
+        stable = {
+            "dynamics": moved(self.stable.dynamics),
+            "seed": self.stable.seed + STATE_POINT_SEED * (index + 1),
+        }
+        evaluation: dict[str, Any] = {"dynamics": moved(self.evaluation.dynamics)}
+        if point.observables is not None:
+            stable["observables"] = evaluation["observables"] = point.observables
+        simulation = {"dynamics": moved(self.simulation.dynamics)}
+        return self.model_copy(
+            update={
+                "data": data,
+                "dynamics": moved(self.dynamics),
+                "stable": self.stable.model_copy(update=stable),
+                "evaluation": self.evaluation.model_copy(update=evaluation),
+                "simulation": self.simulation.model_copy(update=simulation),
+                "state_points": (),
+                "out": self.out / STATE_POINT_FOLDER / name,
+            }
+        )
 
     def to_values(self) -> dict[str, Any]:
         """Nested plain values with every default spelt out, as config.yaml holds them."""
@@ -264,7 +271,9 @@ def _share(values: dict[str, Any]) -> dict[str, Any]:
 
 __all__ = [
     "DataSettings",
+    "FieldName",
     "PotentialSettings",
     "RunConfig",
     "SimulationSettings",
+    "StatePointSettings",
 ]

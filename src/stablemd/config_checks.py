@@ -57,13 +57,18 @@ def hyperparameter_model(name: str) -> type[BaseModel]:
     return model
 
 
-def check_combinations(config: RunConfig, source: str) -> None:
+def check_combinations(config: RunConfig, source: str, prefix: str = "") -> None:
     """Check what single keys can't show.
+
+    Args:
+        config: of the main state point, or of a further one.
+        source: where the values come from, for messages.
+        prefix: of every message, which says what they are about.
 
     Raises:
         ConfigError: with every contradiction.
     """
-    messages = list(_contradictions(config))
+    messages = [f"{prefix}{message}" for message in _contradictions(config)]
     if messages:
         raise as_error(messages, source)
 
@@ -71,6 +76,7 @@ def check_combinations(config: RunConfig, source: str) -> None:
 def _contradictions(config: RunConfig) -> Iterator[str]:
     yield from _of_data(config)
     yield from _of_potential(config)
+    yield from _of_state_points(config)
     yield from _of_device(config.device)
     stable, evaluation = config.stable, config.evaluation
     if stable.target_failed >= stable.max_failed:
@@ -155,6 +161,17 @@ def _of_data(config: RunConfig) -> Iterator[str]:
         for key in ("reference_energy_unit", "reference_length_unit", "reference_keys"):
             if getattr(data, key) is not None:
                 yield f"data.{key} is set, but data.reference is not; it belongs to that file"
+
+
+def _of_state_points(config: RunConfig) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for index, name in enumerate(config.state_point_names):
+        first = seen.setdefault(name.casefold(), f"state_points.{index}.name")
+        if first != f"state_points.{index}.name":
+            yield (
+                f"state_points.{index}.name is {name!r}, and so is {first}; expected another "
+                "name for each (upper and lower case count alike)"
+            )
 
 
 def _of_potential(config: RunConfig) -> Iterator[str]:

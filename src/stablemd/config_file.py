@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ OBSERVABLE_LISTS = (
     ("evaluation", "dynamical"),
 )
 """Lists of observables, which may name a file as their reference."""
+
+POINT_PATH_KEYS = (("data", "path"), ("data", "reference"))
+"""Keys of a further state point that hold files to read."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -157,15 +160,36 @@ def _merge(values: Any, changes: Mapping[str, Any], schema: ConfigSchema, node: 
 
 
 def _absolute(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    result = dict(values)
-    for section, key in PATH_KEYS:
-        part = result.get(section)
-        if isinstance(part, Mapping) and isinstance(part.get(key), str):
-            result[section] = part = {**part, key: _from(base, part[key])}
+    result = _absolute_keys(values, PATH_KEYS, base)
     for section, key in OBSERVABLE_LISTS:
         part = result.get(section)
         if isinstance(part, Mapping) and key in part:
             result[section] = {**part, key: _references(part[key], base)}
+    points = result.get("state_points")
+    if isinstance(points, list):
+        result["state_points"] = [_absolute_point(point, base) for point in points]
+    elif isinstance(points, Mapping):  # of --set, by index
+        result["state_points"] = {k: _absolute_point(point, base) for k, point in points.items()}
+    return result
+
+
+def _absolute_point(point: Any, base: Path) -> Any:
+    if not isinstance(point, Mapping):
+        return point
+    result = _absolute_keys(point, POINT_PATH_KEYS, base)
+    if "observables" in result:
+        result["observables"] = _references(result["observables"], base)
+    return result
+
+
+def _absolute_keys(
+    values: Mapping[str, Any], keys: Iterable[tuple[str, str]], base: Path
+) -> dict[str, Any]:
+    result = dict(values)
+    for section, key in keys:
+        part = result.get(section)
+        if isinstance(part, Mapping) and isinstance(part.get(key), str):
+            result[section] = part = {**part, key: _from(base, part[key])}
     return result
 
 
@@ -189,16 +213,30 @@ def _from(base: Path, path: str) -> str:
 
 
 def _require_files(config: RunConfig, source: str) -> None:
-    named = [
-        (f"{section}.{key}", getattr(getattr(config, section), key)) for section, key in PATH_KEYS
-    ]
-    for section, key in OBSERVABLE_LISTS:
-        for index, choice in enumerate(getattr(getattr(config, section), key)):
-            path = getattr(getattr(choice, "reference", None), "path", None)
-            named.append((f"{section}.{key}.{index}.reference.path", path))
-    for key, path in named:
+    for key, path in _named_files(config):
         if path is not None and not path.is_file():
             raise ConfigError(
                 f"{source}: {key} is {path}, and there is no such file; paths are "
                 "relative to the configuration file"
             )
+
+
+def _named_files(config: RunConfig) -> Iterator[tuple[str, Path | None]]:
+    """Dotted keys and values of all files that a configuration reads."""
+    for section, key in PATH_KEYS:
+        yield f"{section}.{key}", getattr(getattr(config, section), key)
+    for section, key in OBSERVABLE_LISTS:
+        yield from _reference_files(f"{section}.{key}", getattr(getattr(config, section), key))
+    for index, point in enumerate(config.state_points):
+        place = f"state_points.{index}"
+        for section, key in POINT_PATH_KEYS:
+            changes = getattr(point, section)
+            if key in changes.model_fields_set:
+                yield f"{place}.{section}.{key}", getattr(changes, key)
+        yield from _reference_files(f"{place}.observables", point.observables or ())
+
+
+def _reference_files(key: str, observables: Sequence[Any]) -> Iterator[tuple[str, Path | None]]:
+    for index, choice in enumerate(observables):
+        path = getattr(getattr(choice, "reference", None), "path", None)
+        yield f"{key}.{index}.reference.path", path

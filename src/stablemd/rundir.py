@@ -37,6 +37,7 @@ class RunDirectory:
         checkpoints/     whole-run checkpoints; simulations of an unfinished evaluation
         trajectories/    recorded frames
         tensorboard/     event files, where tensorboard is installed
+        at/              evaluations at further state points, each a folder of this kind
 
     Making the object touches no file; ``start`` creates the folder.  Every file is
     written atomically, and JSON holds no NaN (it becomes null).  Several commands
@@ -264,11 +265,10 @@ class RunDirectory:
 
     def _require_same_config(self, new: dict[str, Any], stage: Stage) -> None:
         old_flat, new_flat = _flatten(self.read_config()), _flatten(new)
-        absent = object()
         changed = [
             f"{key}: {old_flat.get(key, '(absent)')!r} -> {new_flat.get(key, '(absent)')!r}"
             for key in sorted({*old_flat, *new_flat})
-            if old_flat.get(key, absent) != new_flat.get(key, absent)
+            if not _is_same(old_flat.get(key, ()), new_flat.get(key, ()))
             and (stage.depends_on is None or _is_under(key, stage.depends_on))
             and not _is_under(key, stage.may_change)
         ]
@@ -315,6 +315,13 @@ def _flatten(values: object, prefix: str = "") -> dict[str, object]:
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _is_same(old: object, new: object) -> bool:
+    """Whether two values are equal; a list that was not there yet counts as an empty one."""
+    return old == new or (
+        isinstance(old, list | tuple) and isinstance(new, list | tuple) and not old and not new
+    )
 
 
 def _is_under(key: str, roots: Collection[str]) -> bool:

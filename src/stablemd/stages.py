@@ -57,8 +57,9 @@ TRAIN = Stage(
         *model_files("start", "stable", "control"),
         "checkpoints/stable.pt",
         "tensorboard/train",
+        "at",
     ),
-    ("data", "potential", "stable", "control"),
+    ("data", "potential", "stable", "state_points", "control"),
     ("stable.max_cycles", "stable.max_minutes"),
     ("evaluate",),
 )

@@ -20,9 +20,13 @@ from stablemd.observables.settings import BondExcessSettings, DistanceDistributi
 from stablemd.potentials.base import Potential, SamplingForm
 from stablemd.potentials.batch import Batch
 from stablemd.system import System
+from stablemd.training.budget import ErrorBudget
+from stablemd.training.epoch_frames import EpochFrames
+from stablemd.training.label_errors import LabelErrors
 from stablemd.training.objective import StableObjective
-from stablemd.training.observable_target import ObservableTarget
 from stablemd.training.stable_settings import StableSettings
+from stablemd.training.step_record import StepRecord
+from stablemd.training.training_point import MAIN_POINT, TrainingPoint
 
 TEMPERATURE_K = 500.0
 LENGTH, STIFFNESS = 1.0, 4.0
@@ -112,6 +116,39 @@ def thermal_frames(n: int, seed: int) -> Frames:
     return Frames(system.numbers, positions, energies, forces, source="toy")
 
 
+class OnePointObjective:
+    """An objective with one state point, whose parts are at hand."""
+
+    def __init__(self, objective: StableObjective) -> None:
+        self.whole = objective
+        (self.point,) = objective.points
+        self.epoch_frames = self.point.epoch_frames
+        self.set_anchor = self.point.set_anchor
+
+    def step(self, epoch: EpochFrames, *, assess: bool = False) -> StepRecord | None:
+        return self.whole.step([epoch], assess=assess)
+
+    @property
+    def errors(self) -> LabelErrors:
+        return self.point.errors
+
+    @property
+    def budget(self) -> ErrorBudget:
+        return self.point.budget
+
+    @property
+    def steps_done(self) -> int:
+        return self.whole.steps_done
+
+    @property
+    def rate_scale(self) -> float:
+        return self.whole.rate_scale
+
+    @rate_scale.setter
+    def rate_scale(self, value: float) -> None:
+        self.whole.rate_scale = value
+
+
 @dataclass(frozen=True)
 class Toy:
     """The molecule, its labelled frames, and models of it."""
@@ -182,11 +219,17 @@ class Toy:
         }
         return StableSettings(**{**base, **changes})
 
-    def objective(self, model: Potential, **changes: Any) -> StableObjective:
-        """A training's objective, by settings with some of them changed."""
+    def point(self, name: str = MAIN_POINT, **changes: Any) -> TrainingPoint:
+        """A state point, by settings with some of them changed."""
         settings = self.settings(**changes)
-        target = ObservableTarget(self.system, self.reference.positions, settings.observables)
-        return StableObjective(model, self.system, self.train, self.validation, target, settings)
+        return TrainingPoint(
+            name, self.system, self.train, self.validation, self.reference, settings
+        )
+
+    def objective(self, model: Potential, **changes: Any) -> OnePointObjective:
+        """A training's objective, by settings with some of them changed."""
+        point = self.point(**changes)
+        return OnePointObjective(StableObjective(model, [point], point.settings))
 
     def sampled(self, model: Potential, n: int = 240) -> RecordedFrames:
         """Independent frames of the model's ensemble with 0.7 < r < 1.45 Å, 24 replicas."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import stablemd.training.stable_run
+import stablemd.training.point_dynamics
 from stablemd.md import State, simulate
 from stablemd.training.checkpoint import load_checkpoint, save_checkpoint
 from stablemd.training.failure_memory import FailureMemory
@@ -76,7 +76,7 @@ def test_learning_phases_start_near_earlier_failures_too(
             starts.append(state.positions)
         return result
 
-    monkeypatch.setattr(stablemd.training.stable_run, "simulate", watched)
+    monkeypatch.setattr(stablemd.training.point_dynamics, "simulate", watched)
     dynamics = toy.settings().dynamics.model_copy(update={"bond_threshold": 0.2})
     settings = toy.settings(
         dynamics=dynamics, n_replicas=12, learning_replicas=48, max_windows=1, max_cycles=3,
@@ -110,7 +110,7 @@ def test_a_phase_ends_in_the_window_that_completes_enough_failures(
             phases.append(windows.copy())
             windows.clear()
 
-    monkeypatch.setattr(stablemd.training.stable_run, "simulate", watched)
+    monkeypatch.setattr(stablemd.training.point_dynamics, "simulate", watched)
     settings = toy.settings(
         simulation_steps=25, max_windows=8, max_failed=1.0, max_cycles=3, max_learning_epochs=1,
         remembered_failures=4, enough_failures=enough, learning_rate=1e-6,

@@ -49,7 +49,7 @@ def test_with_one_neighbourhood_for_all_it_is_the_global_estimator(toy, rule) ->
     for chosen in (settings, settings.model_copy(update={"estimator": "boltzmann"})):
         target = make_target(model, toy.system, toy.reference, chosen)
         run = toy.objective(model, observables=(EXCESS,))
-        run._target = target
+        run.point._target = target
         epoch = run.epoch_frames(toy.sampled(model))
         model.zero_grad()
         result = observable_gradient(
@@ -219,7 +219,7 @@ def test_localized_steps_cost_no_more_effective_neighbourhoods_than_allowed(toy)
             model, observables=(EXCESS,), learning_rate=0.15, force_mae_budget=None,
             max_n_eff_loss=limit, min_n_eff=0.0,
         )  # fmt: skip
-        run._target = make_target(model, toy.system, toy.reference, settings)
+        run.point._target = make_target(model, toy.system, toy.reference, settings)
         epoch = replace(run.epoch_frames(toy.sampled(model)), covered=None)
         torch.testing.assert_close(epoch.total_energies, epoch.frames.reference_energies)
         shares = [epoch.n_eff_share(epoch.energies, units.beta(500.0))]
@@ -240,7 +240,7 @@ def test_without_frames_there_is_no_localized_step(toy, n_frames: int) -> None:
     model = toy.model(depth=0.5)
     settings = toy.settings(observables=(EXCESS,), estimator="localized")
     run = toy.objective(model, observables=(EXCESS,))
-    run._target = make_target(model, toy.system, toy.reference, settings)
+    run.point._target = make_target(model, toy.system, toy.reference, settings)
     epoch = run.epoch_frames(toy.sampled(model).select(slice(0, n_frames)))
     assert epoch.energies.shape == (n_frames, 2)
     assert run.step(epoch) is None and run.steps_done == 0

@@ -160,7 +160,7 @@ def test_frames_that_can_not_carry_a_step_change_nothing(toy) -> None:
     before = parameters(model)
     assert run.step(worn_out) is None
     assert torch.equal(parameters(model), before)
-    assert run.steps_done == 0 and not run.optimizer.state
+    assert run.steps_done == 0 and not run.whole.optimizer.state
     assert run.step(epoch) is not None
 
 

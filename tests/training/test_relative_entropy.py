@@ -81,7 +81,7 @@ def test_a_hole_that_the_reference_does_not_visit_is_filled(toy) -> None:
         max_n_eff_loss=1.0,
         min_n_eff=0.0,
     )
-    run._target._weights = [0.0 for _ in run._target._weights]
+    run.point._target._weights = [0.0 for _ in run.point._target._weights]
     epoch = run.epoch_frames(toy.sampled(model))
     depths = [float(model.constants[2].detach())]
     for _ in range(5):
@@ -94,7 +94,7 @@ def test_without_weight_nothing_is_computed(toy, monkeypatch) -> None:
     def refuse(*_, **__):
         raise AssertionError("called without a weight")
 
-    monkeypatch.setattr("stablemd.training.objective.relative_entropy_gradient", refuse)
+    monkeypatch.setattr("stablemd.training.point_objective.relative_entropy_gradient", refuse)
     model = toy.model(depth=0.5)
     run = toy.objective(model)
     assert run.step(run.epoch_frames(toy.sampled(model))) is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import stablemd.training.stable_run
+import stablemd.training.point_dynamics
 from stablemd.data import Frames
 from stablemd.errors import DataError
 from stablemd.evaluation.evaluate import evaluate
@@ -19,7 +19,7 @@ from stablemd.md import SimulationResult, State, simulate
 from stablemd.system import System
 from stablemd.training.candidates import Candidate
 from stablemd.training.label_errors import energy_and_force_mae
-from stablemd.training.objective import StableObjective
+from stablemd.training.point_objective import PointObjective
 from stablemd.training.stable import StableResult, train_stable
 
 
@@ -95,9 +95,9 @@ def test_a_phase_measures_every_replica_up_to_its_failure(
         windows.append((state, simulate(form, state, *args, **options)))
         return windows[-1][1]
 
-    monkeypatch.setattr(stablemd.training.stable_run, "simulate", watched)
+    monkeypatch.setattr(stablemd.training.point_dynamics, "simulate", watched)
     monkeypatch.setattr(
-        StableObjective, "set_anchor", lambda self, positions, cells: anchors.append(positions)
+        PointObjective, "set_anchor", lambda self, positions, cells: anchors.append(positions)
     )
     settings = toy.settings(max_cycles=1, max_learning_epochs=1, max_windows=3, max_failed=1.0)
     result, _ = train(toy, toy.model(), settings)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import stablemd.training.point_dynamics
 import stablemd.training.stable_run
 import stablemd.training.stopwatch
 from stablemd.md import SimulationResult, simulate
@@ -94,7 +95,7 @@ def test_the_clock_ends_it_once_the_present_model_is_measured(
         now += 1.0
         return simulate(*args, **options)
 
-    monkeypatch.setattr(stablemd.training.stable_run, "simulate", slow_simulate)
+    monkeypatch.setattr(stablemd.training.point_dynamics, "simulate", slow_simulate)
     clock = SimpleNamespace(perf_counter=lambda: now, process_time=lambda: now)
     for module in (stablemd.training.stable_run, stablemd.training.stopwatch):
         monkeypatch.setattr(module, "time", clock)

@@ -146,10 +146,18 @@ def describe_record(record: Mapping[str, Any]) -> str:
         )
     failed = f"{100.0 * record['failed_fraction']:.0f} % of replicas failed"
     if phase == "simulate":
+        at = f" at {record['state_point']}" if "state_point" in record else ""
         return (
-            f"cycle {record['cycle']}, simulation: {failed} in "
+            f"cycle {record['cycle']}, simulation{at}: {failed} in "
             f"{record['replica_time_ps']:.1f} ps together; {mae}"
         )
+    parts = [
+        f"{100.0 * part['failed_fraction']:.0f} % at {name}"
+        for name, part in record.get("points", {}).items()
+        if part["failed_fraction"] is not None
+    ]
+    if parts:
+        failed = " and ".join(parts) + " failed"
     steps = record.get("steps") or []
     loss = f", observable loss {steps[0]['observable_loss']:.3g}" if steps else ""
     end = f"; {record['end_of_phase']}" if record.get("end_of_phase") else ""

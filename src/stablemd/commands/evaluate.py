@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from stablemd.commands.guard import guarded
 from stablemd.commands.options import (
     Config,
@@ -15,11 +19,19 @@ from stablemd.commands.options import (
     Set,
 )
 
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at", metavar="NAME", help="A further state point of `state_points`, instead of the main."
+    ),
+]
+
 
 @guarded
 def evaluate(
     config: Config,
     model: Model = None,
+    at: At = None,
     set_: Set = None,
     out: Out = None,
     device: Device = None,
@@ -37,9 +49,12 @@ def evaluate(
 
     Example: `stablemd evaluate examples/aspirin.yaml --set evaluation.length_ps=20`
 
+    Example: `stablemd evaluate examples/ethanol_two_temperatures.yaml --at hot`
+
     Writes into the run directory: `metrics.json`, `report.html` and `report.json` (its content,
     for `stablemd report`). While it runs, `checkpoints/evaluate` holds what the simulations have
-    come to; an interrupted evaluation goes on from there with `--resume`, bit for bit.
+    come to; an interrupted evaluation goes on from there with `--resume`, bit for bit. With `--at`
+    all of this is in the folder `at/NAME` of the run directory.
     """
     from stablemd.commands.console import ConsoleReporter
     from stablemd.config_file import load_config
@@ -49,8 +64,8 @@ def evaluate(
     settings = load_config(config, overrides=set_ or [], device=device, seed=seed, out=out)
     with ConsoleReporter() as reporter:
         metrics = run_evaluate(
-            settings, model=model, resume=resume, overwrite=overwrite, reporter=reporter
+            settings, model=model, at=at, resume=resume, overwrite=overwrite, reporter=reporter
         )
         reporter.evaluation(metrics)
-        directory = RunDirectory(settings.out)
+        directory = RunDirectory((settings if at is None else settings.at(at)).out)
         reporter.files({"report": directory.report_path, "numbers": directory.metrics_path})

@@ -20,8 +20,9 @@ def train(
     """Make a trained force field stable: StABlE Training.
 
     Starts from `potential.path`, or from the `pretrained.pt` of the same run directory. Reads
-    the sections `data`, `potential`, `stable` and `control`. The error of the forces stays
-    within `stable.force_mae_budget`; the most stable model inside the budget is kept.
+    the sections `data`, `potential`, `stable`, `state_points` and `control`. The error of the
+    forces stays within `stable.force_mae_budget` at every state point; the most stable model
+    inside the budget is kept.
 
     Example: `stablemd train examples/aspirin.yaml --set stable.max_cycles=2`
 
@@ -38,8 +39,9 @@ def train(
     with ConsoleReporter() as reporter:
         metrics = run_train(settings, resume=resume, overwrite=overwrite, reporter=reporter)
         chosen = metrics["chosen_cycle"]
+        n_replicas = settings.stable.n_replicas * (1 + len(settings.state_points))
         facts = {
-            f"simulation {c['cycle']}": f"{c['n_failed']} of {settings.stable.n_replicas} failed "
+            f"simulation {c['cycle']}": f"{c['n_failed']} of {n_replicas} failed "
             f"in {c['time_ps']:.1f} ps, {c['steps']} steps"
             + ("" if c["within_budget"] else ", over the budget")
             + (" (chosen)" if c["cycle"] == chosen else "")
@@ -54,3 +56,5 @@ def train(
             files["control"] = directory.model("control")
         reporter.files(files)
         reporter.note(f"\nNext: stablemd evaluate {config}")
+        for name in settings.state_point_names:
+            reporter.note(f"      stablemd evaluate {config} --at {name}")

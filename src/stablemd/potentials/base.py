@@ -114,9 +114,12 @@ class Potential(nn.Module):
         file_suffix: how the name of its file ends.
         has_local_energies: False for a potential that only knows total
             energies; it then overrides ``batch_energy`` instead.
+        is_transferable: False for a potential of one numbering of atoms, which
+            other systems can't be given to.
     """
 
     has_local_energies: bool = True
+    is_transferable: bool = True
     file_suffix: str = ".pt"
     cutoff: float = float("inf")
     hyperparameters: dict[str, Any]

@@ -38,6 +38,7 @@ class SumPotential(Potential):
         self._terms = nn.ModuleList(flat)
         self.cutoff = max(term.cutoff for term in flat)
         self.has_local_energies = all(term.has_local_energies for term in flat)
+        self.is_transferable = all(term.is_transferable for term in flat)
         self.hyperparameters = {}
 
     @property

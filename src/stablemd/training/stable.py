@@ -11,21 +11,19 @@ stability of the model it runs; and the error on reference data has a budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stablemd.data import Frames
-from stablemd.errors import DataError
 from stablemd.potentials.base import Potential
 from stablemd.system import System
 from stablemd.training.checkpoint import load_checkpoint, save_checkpoint
 from stablemd.training.stable_run import OnProgress, StableResult, StableRun
 from stablemd.training.stable_settings import StableSettings
+from stablemd.training.training_point import MAIN_POINT, TrainingPoint
 
-__all__ = ["OnProgress", "OnRecord", "StableResult", "StableRun", "train_stable"]
+__all__ = ["OnProgress", "OnRecord", "StableResult", "StableRun", "TrainingPoint", "train_stable"]
 
 CHECKPOINT_KIND = "StABlE Training"
 
@@ -41,6 +39,7 @@ def train_stable(
     reference: Frames,
     settings: StableSettings,
     *,
+    further: Sequence[TrainingPoint] = (),
     checkpoint: Path | None = None,
     resume: bool = False,
     on_record: OnRecord | None = None,
@@ -55,21 +54,21 @@ def train_stable(
         validation: labelled frames that the error budget refers to.
         reference: structures that define the target of the observable.
         settings: see ``StableSettings``.
+        further: state points (other temperatures, boxes or systems) that are trained
+            together with this one.  Each is simulated, and stays within its own error
+            budget; the model is stable once it is at all of them.
         checkpoint: file that is rewritten after every phase and learning epoch.
         resume: continue from ``checkpoint`` if it is there.
         on_record: called with the log record of every phase and epoch.
         on_progress: called with a description and the share done.
 
     Raises:
+        ConfigError: two state points have the same name.
         DataError: frames hold other atoms than the system, or labels are missing.
+        PotentialError: the potential was made for one system and there are several.
     """
-    for name, frames in (("train", train), ("validation", validation), ("reference", reference)):
-        if not torch.equal(frames.numbers, system.numbers.cpu()):
-            raise DataError(
-                f"{name} frames ({frames.source}) hold other atoms than the system "
-                f"{system.formula}; give the same atoms in the same order"
-            )
-    run = StableRun(potential, system, train, validation, reference, settings, on_progress)
+    main = TrainingPoint(MAIN_POINT, system, train, validation, reference, settings)
+    run = StableRun(potential, [main, *further], on_progress)
     if resume and checkpoint is not None and checkpoint.is_file():
         run.restore(load_checkpoint(checkpoint, kind=CHECKPOINT_KIND))
     while not run.is_done:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from stablemd.data import Frames
-from stablemd.md import RecordedFrames, State, simulate
+from stablemd.md import SimulationResult
 from stablemd.potentials.base import Potential
-from stablemd.system import System
 from stablemd.training.candidates import Candidate, CandidateModels
-from stablemd.training.failure_memory import FailureMemory, suffices
-from stablemd.training.fresh_replicas import fresh_replicas
-from stablemd.training.learning_start import learning_start
+from stablemd.training.earlier_checkpoint import with_points
 from stablemd.training.objective import StableObjective
-from stablemd.training.observable_gradient import make_target
+from stablemd.training.phase_records import learning_record, simulation_record
 from stablemd.training.plateau import Plateau
-from stablemd.training.reference_structures import reference_structures
-from stablemd.training.stable_settings import StableSettings
-from stablemd.training.stopwatch import Stopwatch, times_by_part
+from stablemd.training.point_dynamics import OnShare, PhaseOutcome, PointDynamics
+from stablemd.training.stopwatch import Stopwatch
+from stablemd.training.training_point import TrainingPoint, require_trainable_together
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +37,7 @@ class StableResult:
 
     Attributes:
         chosen_cycle: simulation phase whose model was chosen; 0 is the start.
-        candidates: what every simulation phase measured.
+        candidates: what every simulation phase measured, at all state points together.
         optimizer_steps: optimizer steps taken in all.
         chosen_steps: optimizer steps up to the chosen model.
         stop_reason: which rule ended it.
@@ -60,40 +53,39 @@ class StableResult:
 
 
 class StableRun:
-    """A StABlE Training as a sequence of units: a simulation phase or a learning epoch."""
+    """A StABlE Training as a sequence of units: simulations of a state point, learning epochs.
+
+    Args:
+        potential: trained in place.
+        points: state points, the main one first, whose settings steer the training.
+        on_progress: told of progress.
+
+    Raises:
+        ConfigError: two points have the same name, or an observable does not go with the
+            estimator.
+        DataError: frames hold other atoms than the system, or labels are missing.
+        PotentialError: the potential can't be trained at all points.
+    """
 
     def __init__(
         self,
         potential: Potential,
-        system: System,
-        train: Frames,
-        validation: Frames,
-        reference: Frames,
-        settings: StableSettings,
+        points: Sequence[TrainingPoint],
         on_progress: OnProgress | None = None,
     ) -> None:
-        device = potential.device
+        require_trainable_together(potential, points)
         self._potential = potential
-        self._system = system.to(device)
-        self._train = train
-        self._settings = settings
+        self._points = points
+        self._settings = points[0].settings
         self._on_progress = on_progress
-        self._integrator = settings.dynamics.make_integrator()
-        self._detectors = settings.dynamics.make_detectors(
-            self._system, reference_structures(reference, device)
-        )
-        target = make_target(potential, self._system, reference, settings)
-        self._objective = StableObjective(
-            potential, self._system, train, validation, target, settings, reference
-        )
-        self._plateau = Plateau(settings.plateau_factor, settings.plateau_patience)
+        self._dynamics = [PointDynamics(point, potential.device) for point in points]
+        self._objective = StableObjective(potential, points, self._settings)
+        self._plateau = Plateau(self._settings.plateau_factor, self._settings.plateau_patience)
         self._phase = "simulate"
         self._cycle = 0
         self._epoch = 0
-        self._md_step = 0
-        self._learning_start: State | None = None
-        self._origin: Tensor | None = None
-        self._memory = FailureMemory(settings.remembered_failures)
+        self._next_point = 0
+        self._time_ps = 0.0
         self._models = CandidateModels()
         self._stop_reason = ""
         self._open_phase = ""
@@ -149,77 +141,45 @@ class StableRun:
             self._phase = self._open_phase
 
     def _simulation_phase(self) -> dict[str, Any]:
-        """Run fresh replicas until enough of them have failed; the model's measurement."""
+        """Fresh replicas of the next state point; after the last one, the model's measurement."""
         begin = time.perf_counter()
-        s = self._settings
-        form = self._objective.sampling_form()
-        state = fresh_replicas(
-            self._train,
-            self._system,
-            form,
-            s,
-            cycle=self._cycle,
-            step=self._md_step,
-            device=self._potential.device,
+        index, cycle = self._next_point, self._cycle
+        objective = self._objective.points[index]
+        outcome = self._dynamics[index].simulation_phase(
+            objective.sampling_form(),
+            cycle,
+            self._progress(f"cycle {cycle}{{}}: simulating", index),
         )
-        rewound = state
-        window_ps = s.simulation_steps * s.dynamics.dt_fs * 1e-3
-        time_ps, n_failed, n_evaluations = 0.0, 0, 0
-        reasons: list[str] = []
-        stable_frames: list[RecordedFrames] = []
-        allowed = s.target_failed * s.n_replicas
-        for window in range(s.max_windows):
-            n_alive = s.n_replicas - n_failed
-            result = simulate(
-                form,
-                state,
-                self._integrator,
-                self._detectors,
-                self._system,
-                n_steps=s.simulation_steps,
-                seed=s.seed,
-                check_every=s.dynamics.check_every,
-                record_every=s.anchor_every if s.anchor_weight > 0.0 else 0,
-                rewind_steps=s.rewind_steps or s.simulation_steps,
-                on_progress=self._progress(
-                    f"cycle {self._cycle}: simulating",
-                    window / s.max_windows,
-                    1.0 / (s.max_windows * s.simulation_steps),
-                ),
+        objective.set_anchor(outcome.stable.positions, outcome.stable.cells)
+        self._take(outcome)
+        self._wall_s["simulate"] += time.perf_counter() - begin
+        record = simulation_record(self._objective, index, cycle, outcome)
+        return {**record, "wall_s": {"simulate": time.perf_counter() - begin}}
+
+    def _take(self, outcome: PhaseOutcome) -> None:
+        """Add a state point's outcome to the model's measurement, and conclude with the last."""
+        self._time_ps += outcome.time_ps
+        self._next_point += 1
+        if self._next_point == len(self._points):
+            candidate = Candidate(
+                cycle=self._cycle,
+                steps=self._steps,
+                n_failed=sum(dynamics.n_failed for dynamics in self._dynamics),
+                time_ps=self._time_ps,
+                within_budget=self._objective.is_within_budget,
             )
-            failed = result.failed.to(state.alive.device)
-            time_ps += (n_alive - result.n_failed) * window_ps
-            time_ps += float(result.failed_step[result.failed].sum()) * s.dynamics.dt_fs * 1e-3
-            n_failed += result.n_failed
-            n_evaluations += result.n_force_evaluations
-            reasons += [detail for detail in result.details if detail]
-            stable_frames.append(result.frames.select(~failed[result.frames.replica]))
-            assert result.rewind_state is not None
-            rewound = _keep_frozen(rewound, result.rewind_state, state.alive)
-            state = replace(result.state, alive=state.alive & ~failed)
-            if suffices(n_failed, self._memory, s):
-                break
-        self._md_step = state.step
-        rewound = replace(rewound, alive=torch.ones_like(rewound.alive))
-        new = torch.nonzero(~state.alive).flatten()
-        self._learning_start, self._origin = learning_start(
-            rewound, new, self._system, s, self._memory.states
-        )
-        self._memory.add(rewound.select(new))
-        stable = RecordedFrames.concatenate(stable_frames)
-        self._objective.set_anchor(stable.positions, stable.cells)
-        candidate = Candidate(
-            cycle=self._cycle,
-            steps=self._steps,
-            n_failed=n_failed,
-            time_ps=time_ps,
-            within_budget=self._objective.budget.allows(self._objective.errors),
-        )
-        candidate = self._models.add(candidate, self._potential.state_dict())
-        if n_failed <= allowed and candidate.n_phases <= s.confirmations:
+            self._next_point, self._time_ps = 0, 0.0
+            self._conclude(self._models.add(candidate, self._potential.state_dict()))
+
+    def _conclude(self, candidate: Candidate) -> None:
+        """What follows from a model's measurement: a further one, the end, or learning."""
+        s = self._settings
+        allowed = s.target_failed * s.n_replicas
+        is_stable = all(dynamics.n_failed <= allowed for dynamics in self._dynamics)
+        if is_stable and candidate.n_phases <= s.confirmations:
             pass  # stay: one more simulation phase with fresh replicas
-        elif n_failed <= allowed:
-            n_replicas = s.n_replicas * candidate.n_phases
+        elif is_stable:
+            n_replicas = s.n_replicas * len(self._points) * candidate.n_phases
             self._stop(
                 f"stable: {candidate.n_failed} of {n_replicas} replicas failed in "
                 f"{candidate.time_ps:.1f} ps"
@@ -228,21 +188,6 @@ class StableRun:
             self._stop(f"max_cycles = {s.max_cycles} used up", open_phase=NEXT_CYCLE)
         else:
             self._begin_learning()
-        self._wall_s["simulate"] += time.perf_counter() - begin
-        errors = self._objective.errors
-        return {
-            "phase": "simulate",
-            "cycle": candidate.cycle,
-            "failed_fraction": n_failed / s.n_replicas,
-            "replica_time_ps": time_ps,
-            "failures": reasons[:8],
-            "n_force_evaluations": n_evaluations,
-            "force_mae_ev_per_angstrom": errors.force_mae_ev_per_angstrom,
-            "energy_mae_ev": errors.energy_mae_ev,
-            "budget_used": self._objective.budget.usage(errors),
-            "optimizer_steps": self._steps,
-            "wall_s": {"simulate": time.perf_counter() - begin},
-        }
 
     def _begin_learning(self) -> None:
         self._phase = "learn"
@@ -252,70 +197,66 @@ class StableRun:
         self._plateau.reset()
 
     def _learning_epoch(self) -> dict[str, Any]:
-        """Sample once from the stored states near the failures, and take optimizer steps."""
+        """Sample once at every state point with failures, and take optimizer steps."""
         s = self._settings
-        assert self._learning_start is not None
-        text = f"cycle {self._cycle}, epoch {self._epoch + 1}: sampling"
         sample, learn = Stopwatch(), Stopwatch()
-        estimator = self._objective.estimator_watch = Stopwatch()
+        estimator = self._objective.estimator_watch
+        estimator.reset()
         with sample:
-            form = self._objective.sampling_form()
-            energies, forces = form(self._learning_start.positions, self._learning_start.cells)
-            start = replace(
-                self._learning_start, step=self._md_step, energies=energies, forces=forces
-            )
-            result = simulate(
-                form,
-                start,
-                self._integrator,
-                self._detectors,
-                self._system,
-                n_steps=s.learning_steps,
-                seed=s.seed,
-                check_every=s.dynamics.check_every,
-                record_every=s.record_every,
-                on_progress=self._progress(text, 0.0, 1.0 / s.learning_steps),
-            )
-        self._md_step = result.state.step
-        failed_fraction = result.n_failed / start.n_replicas
+            windows = self._learning_windows()
+        failed = {k: result.n_failed / len(result.failed) for k, result in windows.items()}
         self._epoch += 1
-        reason = self._learning_stop(failed_fraction)
+        reason = self._learning_stop(max(failed.values()))
         steps: list[dict[str, Any]] = []
         # A phase begins because replicas failed: what led there is learnt from even if none of
         # their copies repeats it.
         if reason is None or self._epoch == 1:
             with learn:
-                steps = self._optimizer_steps(result.frames)
+                steps = self._optimizer_steps(windows)
         if reason is None and self._epoch >= s.max_learning_epochs:
             reason = f"max_learning_epochs = {s.max_learning_epochs} used up"
         if reason is not None:
             self._phase = "simulate"
         self._wall_s["sample"] += sample.wall_s
         self._wall_s["learn"] += learn.wall_s
-        errors = self._objective.errors
-        return {
-            "phase": "learn",
-            "cycle": self._cycle,
-            "epoch": self._epoch,
-            "failed_fraction": failed_fraction,
-            "learning_rate": self._objective.learning_rate,
-            "steps": steps,
-            "end_of_phase": reason,
-            "force_mae_ev_per_angstrom": errors.force_mae_ev_per_angstrom,
-            "energy_mae_ev": errors.energy_mae_ev,
-            "budget_used": self._objective.budget.usage(errors),
-            "n_force_evaluations": result.n_force_evaluations,
-            "optimizer_steps": self._steps,
-            **times_by_part(sample=sample, learn=learn, estimator=estimator),
-        }
+        return learning_record(
+            self._objective,
+            cycle=self._cycle,
+            epoch=self._epoch,
+            failed=failed,
+            steps=steps,
+            end_of_phase=reason,
+            n_force_evaluations=sum(r.n_force_evaluations for r in windows.values()),
+            watches={"sample": sample, "learn": learn, "estimator": estimator},
+        )
 
-    def _optimizer_steps(self, recorded: RecordedFrames) -> list[dict[str, Any]]:
+    def _learning_windows(self) -> dict[int, SimulationResult]:
+        """A window of every state point at which a replica failed, by its index.
+
+        They all go on until the phase ends: one that had no failures left in its window
+        might get them back while the others learn.
+        """
+        active = [k for k, dynamics in enumerate(self._dynamics) if dynamics.n_failed]
+        text = f"cycle {self._cycle}, epoch {self._epoch + 1}{{}}: sampling"
+        windows = {}
+        for done, k in enumerate(active):
+            form = self._objective.points[k].sampling_form()
+            report = self._progress(text, k, done, len(active))
+            windows[k] = self._dynamics[k].learning_window(form, report)
+        return windows
+
+    def _optimizer_steps(self, windows: Mapping[int, SimulationResult]) -> list[dict[str, Any]]:
         """The steps on the frames of one epoch, until these can carry no further one."""
         steps = []
-        epoch = self._objective.epoch_frames(recorded, self._origin)
+        epochs = [
+            point.epoch_frames(windows[k].frames, self._dynamics[k].origin)
+            if k in windows
+            else None
+            for k, point in enumerate(self._objective.points)
+        ]
         for k in range(self._settings.steps_per_epoch):
             assess = k == 0 and self._epoch % ASSESS_EVERY == 1
-            step = self._objective.step(epoch, assess=assess)
+            step = self._objective.step(epochs, assess=assess)
             if step is None:
                 break
             steps.append(step.to_json())
@@ -324,7 +265,7 @@ class StableRun:
         return steps
 
     def _learning_stop(self, failed_fraction: float) -> str | None:
-        """Which rule ends the learning phase with this epoch, if any."""
+        """Which rule ends the learning phase, by the largest failed fraction of all points."""
         s = self._settings
         if failed_fraction <= s.target_failed:
             return f"failed fraction {failed_fraction:.2f} reached target_failed"
@@ -334,34 +275,33 @@ class StableRun:
             self._objective.learning_rate *= s.plateau_factor
         return None
 
-    def _progress(
-        self, text: str, done: float, per_step: float
-    ) -> Callable[[int, int], None] | None:
+    def _progress(self, text: str, point: int, done: int = 0, of: int = 1) -> OnShare | None:
+        """Reports of a part out of ``of``, in which ``text`` has a place for the point's name."""
         if self._on_progress is None:
             return None
         report = self._on_progress
+        several = len(self._points) > 1
+        filled = text.format(f", {self._points[point].name}" if several else "")
 
-        def call(step: int, n_running: int) -> None:
-            report(f"{text}, {n_running} running", done + per_step * step)
+        def call(share: float, n_running: int) -> None:
+            report(f"{filled}, {n_running} running", (done + share) / of)
 
         return call
 
     def payload(self) -> dict[str, Any]:
         """Everything that a resumed run needs to go on bit for bit."""
-        start = self._learning_start
         return {
             "potential": self._potential.state_dict(),
             "objective": self._objective.payload(),
+            "dynamics": [dynamics.payload() for dynamics in self._dynamics],
             "plateau": self._plateau.payload(),
-            "learning_start": None if start is None else start.to_dict(),
-            "origin": self._origin,
-            "memory": self._memory.payload(),
             "models": self._models.payload(),
             "counters": {
                 "_phase": self._phase,
                 "_cycle": self._cycle,
                 "_epoch": self._epoch,
-                "_md_step": self._md_step,
+                "_next_point": self._next_point,
+                "_time_ps": self._time_ps,
                 "_stop_reason": self._stop_reason,
                 "_open_phase": self._open_phase,
             },
@@ -369,26 +309,20 @@ class StableRun:
         }
 
     def restore(self, payload: dict[str, Any]) -> None:
-        """Continue from a payload."""
-        device = self._potential.device
+        """Continue from a payload of the same state points.
+
+        Raises:
+            CheckpointError: it is of another number of them.
+        """
+        payload = with_points(payload, len(self._points))
         self._potential.load_state_dict(payload["potential"])
         self._objective.restore(payload["objective"])
+        for dynamics, part in zip(self._dynamics, payload["dynamics"], strict=True):
+            dynamics.restore(part)
         self._plateau.restore(payload["plateau"])
-        start = payload["learning_start"]
-        self._learning_start = None if start is None else State.from_dict(start, device)
-        self._origin = payload["origin"]
-        self._memory.restore(payload.get("memory"), device)
-        self._models.restore(payload["models"], device)
+        self._models.restore(payload["models"], self._potential.device)
         for name, value in payload["counters"].items():
             setattr(self, name, value)
         self._wall_s = dict(payload["wall_s"])
         if self.is_done:
             self._reopen()
-
-
-def _keep_frozen(earlier: State, later: State, was_alive: Tensor) -> State:
-    """``later``, but replicas that were frozen already stay where they were rewound to."""
-    frozen = torch.nonzero(~was_alive).flatten()
-    if not len(frozen):
-        return later  # the first ``earlier`` has no thermostat variables yet
-    return later.scatter(frozen, replace(earlier.select(frozen), step=later.step))

@@ -22,6 +22,10 @@ class Stopwatch:
         self.cpu_s = 0.0
         self._begin = (0.0, 0.0)
 
+    def reset(self) -> None:
+        """Begin at zero again."""
+        self.wall_s = self.cpu_s = 0.0
+
     def __enter__(self) -> Stopwatch:
         self._begin = (time.perf_counter(), _processor_s())
         return self

@@ -17,6 +17,7 @@ from stablemd.workflows.evaluate import conclude, evaluate_model, training_wall_
 from stablemd.workflows.experiment import prepare
 from stablemd.workflows.models import load_model, models_by_role, save_model
 from stablemd.workflows.reporter import SILENT, Reporter
+from stablemd.workflows.run_log import stage_records
 from stablemd.workflows.train import train_in
 
 
@@ -82,7 +83,8 @@ def run_demo(config: RunConfig, *, reporter: Reporter = SILENT) -> dict[str, Any
     for role in ("after", "control"):
         model = load_model(models[role], config, experiment.system.n_atoms)
         evaluations[role] = evaluate_model(experiment, role, model, wall, reporter)
-    metrics = conclude(directory, experiment, models, evaluations, wall, reporter)
+    history = stage_records(directory, TRAIN)
+    metrics = conclude(directory, experiment, models, evaluations, wall, reporter, history=history)
     metrics["wall_s"]["total"] = time.perf_counter() - begin
     directory.write_metrics(metrics, EVALUATE)
     directory.finish(DEMO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from stablemd.evaluation.metrics import compare
 from stablemd.evaluation.report import write_report
 from stablemd.evaluation.run_store import RunStore
 from stablemd.rundir import RunDirectory
-from stablemd.stages import EVALUATE
+from stablemd.stages import EVALUATE, TRAIN
 from stablemd.strict_json import plain, write_json
+from stablemd.training.training_point import MAIN_POINT
 from stablemd.workflows.experiment import Experiment, prepare
 from stablemd.workflows.models import configured_model, load_model, models_by_role
 from stablemd.workflows.movies import movies
 from stablemd.workflows.report import report_input
 from stablemd.workflows.reporter import SILENT, Reporter
+from stablemd.workflows.run_log import point_records, stage_records
 
 MAIN_ROLES = ("after", "model", "before", "control")
 """Whose numbers stand at the top of metrics.json: the first of these that there is."""
@@ -39,6 +41,7 @@ def run_evaluate(
     config: RunConfig,
     *,
     model: Path | None = None,
+    at: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
@@ -51,6 +54,8 @@ def run_evaluate(
         config: sections ``data`` and ``evaluation`` are read.
         model: a model file; without it, the run's models before and after training
             and the control, those that exist.
+        at: a further state point, where the same models are evaluated, into a folder of
+            the run directory; without it the main one.
         resume: continue an evaluation that was interrupted, from what its simulations
             had come to (saved every half a minute).
         overwrite: replace an earlier evaluation.
@@ -62,17 +67,21 @@ def run_evaluate(
     Raises:
         CheckpointError: the evaluation to continue, or one that is finished, is one of
             other models.
-        ConfigError: there is no model, or an earlier evaluation is in the way.
+        ConfigError: there is no model or no such state point, or an earlier evaluation is
+            in the way.
         DataError: the data do not fit.
     """
+    run = RunDirectory(config.out)
+    models = {"model": model} if model is not None else models_by_role(run)
+    if at is not None:
+        config = config.at(at)
     directory = RunDirectory(config.out)
-    models = {"model": model} if model is not None else models_by_role(directory)
     configured = configured_model(config)
     if not models and configured is not None:
         models = {"model": configured}
     if not models:
         raise ConfigError(
-            f"{config.out} holds no model (pretrained.pt, start.pt, stable.pt or control.pt); run "
+            f"{run.path} holds no model (pretrained.pt, start.pt, stable.pt or control.pt); run "
             "stablemd pretrain or stablemd train first, or give a model with --model"
         )
     experiment = prepare(config)
@@ -92,7 +101,7 @@ def run_evaluate(
         shutil.rmtree(kept, ignore_errors=True)
         directory.finish(EVALUATE)
         return directory.read_metrics()
-    wall = training_wall_s(directory.read_metrics()) if model is None else {}
+    wall = training_wall_s(run.read_metrics()) if model is None else {}
     evaluations = {
         role: evaluate_model(
             experiment,
@@ -104,7 +113,8 @@ def run_evaluate(
         )
         for role, potential in potentials.items()
     }
-    metrics = conclude(directory, experiment, models, evaluations, wall, reporter)
+    history = point_records(stage_records(run, TRAIN), at or MAIN_POINT)
+    metrics = conclude(directory, experiment, models, evaluations, wall, reporter, history=history)
     directory.write_metrics({**metrics, "identities": identities}, EVALUATE)
     directory.finish(EVALUATE)
     shutil.rmtree(kept)
@@ -176,6 +186,8 @@ def conclude(
     evaluations: Mapping[str, Evaluation],
     wall: dict[str, float],
     reporter: Reporter,
+    *,
+    history: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Compare the evaluations and write the report.
 
@@ -186,6 +198,7 @@ def conclude(
         evaluations: their evaluations by role.
         wall: seconds by part so far; the report's are added.
         reporter: told of progress.
+        history: records of the training at this state point.
 
     Returns:
         The evaluation's content of metrics.json.
@@ -195,7 +208,7 @@ def conclude(
     parts = {role: e.metrics.to_json() for role, e in evaluations.items()}
     scenes = movies(experiment, models, evaluations)
     wall["report"] = time.perf_counter() - begin
-    content = report_input(directory, experiment, evaluations, parts, scenes, wall)
+    content = report_input(directory, experiment, evaluations, parts, scenes, wall, history=history)
     write_json(directory.report_data_path, content.to_json())
     write_report(directory.report_path, content)
     wall["report"] = time.perf_counter() - begin

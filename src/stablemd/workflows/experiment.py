@@ -12,6 +12,7 @@ from stablemd.data import Frames, contiguous_split, read_frames, split, system_f
 from stablemd.errors import DataError
 from stablemd.potentials.device_graph import set_cuda_graphs
 from stablemd.system import System
+from stablemd.training.training_point import TrainingPoint
 from stablemd.workflows.threads import set_threads
 
 
@@ -42,6 +43,17 @@ class Experiment:
         if self.reference is not None:
             return self.reference
         return concatenate([self.train, self.validation])
+
+    def as_training_point(self, name: str) -> TrainingPoint:
+        """What a training needs to know of it, as the state point of that name."""
+        return TrainingPoint(
+            name,
+            self.system,
+            self.train,
+            self.validation,
+            self.training_reference,
+            self.config.stable,
+        )
 
     @property
     def evaluation_reference(self) -> Frames:
@@ -93,6 +105,11 @@ def prepare(config: RunConfig) -> Experiment:
         concatenate(seen), bonds=data.bonds, bond_tolerance=data.bond_tolerance
     )
     return Experiment(config, system, train, validation, test, reference)
+
+
+def further_points(config: RunConfig) -> list[TrainingPoint]:
+    """The further state points of a run, each with its own data; errors as of ``prepare``."""
+    return [prepare(config.at(name)).as_training_point(name) for name in config.state_point_names]
 
 
 def concatenate(parts: list[Frames]) -> Frames:

@@ -15,9 +15,7 @@ from stablemd.evaluation.movie import Movie
 from stablemd.evaluation.report import ReportInput, write_report
 from stablemd.md.settings import DynamicsSettings
 from stablemd.rundir import RunDirectory
-from stablemd.stages import TRAIN
 from stablemd.workflows.experiment import Experiment
-from stablemd.workflows.run_log import stage_records
 
 
 def run_report(path: Path) -> Path:
@@ -56,19 +54,23 @@ def report_input(
     metrics: Mapping[str, Mapping[str, Any]],
     movies: Sequence[Sequence[Movie]],
     wall_s: Mapping[str, float],
+    *,
+    history: Sequence[Mapping[str, Any]],
 ) -> ReportInput:
     """Everything that the report of a run shows.
 
     Args:
-        directory: the run, for its log, versions and configuration.
+        directory: for versions and configuration.
         experiment: data and configuration.
         evaluations: by role.
         metrics: their JSON by role.
         movies: groups of movies.
         wall_s: seconds by part.
+        history: records of the training at the evaluated state point, in order.
     """
     config = experiment.config
-    history = stage_records(directory, TRAIN) if "after" in metrics else []
+    if "after" not in metrics:
+        history = []
     budget = config.stable.force_mae_budget
     start = next((r["force_mae_ev_per_angstrom"] for r in history), None)
     dynamics = config.evaluation.dynamics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +36,8 @@ class RunLog:
         """Log one record."""
         self._log.append({"stage": self._stage.name, **record})
         if self._tensorboard is not None:
-            self._tensorboard.append(record, self._n_records)
+            at = record.get("state_point")
+            self._tensorboard.append({at: record} if at else record, self._n_records)
         self._n_records += 1
         self._reporter.record(record)
 
@@ -56,3 +57,22 @@ class RunLog:
 def stage_records(directory: RunDirectory, stage: Stage) -> list[dict[str, Any]]:
     """Records of one stage in the log, in order."""
     return [r for r in directory.log.read() if r.get("stage") == stage.name]
+
+
+def point_records(records: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """A training's records as those of one of its state points, in order.
+
+    Simulation phases of other points are left out; learning epochs and their steps have the
+    point's own numbers in the place of those of all points.  Records of a training with a
+    single state point stay as they are.
+    """
+    return [
+        _at_point(record, name) for record in records if record.get("state_point", name) == name
+    ]
+
+
+def _at_point(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    own = {**record, **record.get("points", {}).get(name, {})}
+    if "steps" in own:
+        own["steps"] = [{**s, **(s.get("points") or {}).get(name, {})} for s in own["steps"]]
+    return own

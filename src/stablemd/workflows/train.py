@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,12 @@ from stablemd.stages import TRAIN
 from stablemd.training.control import train_control
 from stablemd.training.stable import StableResult, train_stable
 from stablemd.training.stable_settings import StableSettings
-from stablemd.workflows.experiment import Experiment, prepare
+from stablemd.training.training_point import (
+    MAIN_POINT,
+    TrainingPoint,
+    require_trainable_together,
+)
+from stablemd.workflows.experiment import Experiment, further_points, prepare
 from stablemd.workflows.models import load_model, save_model, start_model_path
 from stablemd.workflows.reporter import SILENT, Reporter
 from stablemd.workflows.run_log import RunLog
@@ -29,7 +35,8 @@ def run_train(
     """Make a trained model stable; writes ``start.pt``, ``stable.pt`` and ``control.pt``.
 
     Args:
-        config: sections ``data``, ``potential``, ``stable`` and ``control`` are read.
+        config: sections ``data``, ``potential``, ``stable``, ``state_points`` and ``control``
+            are read.
         resume: continue from the checkpoint, if there is one.
         overwrite: begin anew.
         reporter: told of progress.
@@ -42,15 +49,20 @@ def run_train(
         DataError: the data do not fit.
     """
     experiment = prepare(config)
+    further = further_points(config)
     directory = RunDirectory(config.out)
     is_begun = resume and directory.model("start").is_file()
     path = directory.model("start") if is_begun else start_model_path(config)
     potential = load_model(path, config, experiment.system.n_atoms)
     potential.require_trainable()
+    main = experiment.as_training_point(MAIN_POINT)
+    require_trainable_together(potential, [main, *further])
     continued = directory.start(config.to_values(), TRAIN, resume=resume, overwrite=overwrite)
     if not (continued and is_begun):
         save_model(potential, directory, "start")
-    metrics = train_in(directory, experiment, potential, resume=continued, reporter=reporter)
+    metrics = train_in(
+        directory, experiment, potential, further=further, resume=continued, reporter=reporter
+    )
     directory.write_metrics(metrics, TRAIN)
     directory.finish(TRAIN)
     return metrics
@@ -61,6 +73,7 @@ def train_in(
     experiment: Experiment,
     potential: Potential,
     *,
+    further: Sequence[TrainingPoint] = (),
     resume: bool,
     reporter: Reporter,
 ) -> dict[str, Any]:
@@ -70,6 +83,7 @@ def train_in(
         directory: the run directory, started.
         experiment: data and configuration.
         potential: the start model, trained in place.
+        further: state points beside that of the experiment.
         resume: continue from the checkpoint, if there is one.
         reporter: told of progress.
 
@@ -77,7 +91,7 @@ def train_in(
         Numbers of the training and the control.
     """
     config = experiment.config
-    result = _train(directory, experiment, potential, resume=resume, reporter=reporter)
+    result = _train(directory, experiment, potential, further, resume, reporter)
     save_model(potential, directory, "stable")
     metrics: dict[str, Any] = {
         "candidates": [asdict(candidate) for candidate in result.candidates],
@@ -90,7 +104,7 @@ def train_in(
     if config.control:
         n_steps = result.chosen_steps or result.optimizer_steps
         begin = time.perf_counter()
-        _train_control(directory, experiment, n_steps, reporter)
+        _train_control(directory, experiment, further, n_steps, reporter)
         metrics["control_steps"] = n_steps
         metrics["wall_s"]["control"] = time.perf_counter() - begin
     return metrics
@@ -100,17 +114,19 @@ def _train(
     directory: RunDirectory,
     experiment: Experiment,
     potential: Potential,
-    *,
+    further: Sequence[TrainingPoint],
     resume: bool,
     reporter: Reporter,
 ) -> StableResult:
     settings = experiment.config.stable
+    others = "".join(f", and at {point.name} of {point.system.formula}" for point in further)
+    n_replicas = settings.n_replicas * (1 + len(further))
     reporter.begin(
-        f"StABlE Training of {experiment.system.formula} with {settings.n_replicas} replicas",
+        f"StABlE Training of {experiment.system.formula}{others} with {n_replicas} replicas",
         "Simulate until replicas fail, set them back to shortly before their failures, and change "
         "the force field until its averages there are those of the reference. Repeat.",
     )
-    position = _Position(settings)
+    position = _Position(settings, [MAIN_POINT, *(point.name for point in further)])
     with RunLog(directory, TRAIN, reporter) as log:
 
         def on_record(record: dict[str, Any]) -> None:
@@ -127,6 +143,7 @@ def _train(
             experiment.validation,
             experiment.training_reference,
             settings,
+            further=further,
             checkpoint=directory.checkpoint("stable"),
             resume=resume,
             on_record=on_record,
@@ -136,14 +153,18 @@ def _train(
     chosen = next(c for c in result.candidates if c.cycle == result.chosen_cycle)
     reporter.note(
         f"Ended: {result.stop_reason}. Best model: after {result.chosen_steps} of "
-        f"{result.optimizer_steps} steps, {chosen.n_failed} of {settings.n_replicas} replicas "
+        f"{result.optimizer_steps} steps, {chosen.n_failed} of {n_replicas} replicas "
         f"failed in {chosen.time_ps:.1f} ps."
     )
     return result
 
 
 def _train_control(
-    directory: RunDirectory, experiment: Experiment, n_steps: int, reporter: Reporter
+    directory: RunDirectory,
+    experiment: Experiment,
+    further: Sequence[TrainingPoint],
+    n_steps: int,
+    reporter: Reporter,
 ) -> None:
     config = experiment.config
     reporter.begin(
@@ -158,6 +179,7 @@ def _train_control(
             experiment.train,
             config.stable,
             n_steps,
+            further=further,
             on_progress=reporter.progress,
         )
     save_model(potential, directory, "control")
@@ -165,18 +187,24 @@ def _train_control(
 
 
 class _Position:
-    """Where in the cycles a training is, to bound what may still come."""
+    """Where in the cycles a training is, to bound what may still come.
 
-    def __init__(self, settings: StableSettings) -> None:
+    Units are the simulation phase of a state point, and a learning epoch.
+    """
+
+    def __init__(self, settings: StableSettings, points: Sequence[str]) -> None:
+        self._points = list(points)
         self._epochs = settings.max_learning_epochs
-        self._n_units = 1 + settings.max_cycles * (1 + self._epochs)
+        self._per_cycle = self._epochs + len(points)
+        self._n_units = len(points) + settings.max_cycles * self._per_cycle
         self._done = 0
 
     def take(self, record: dict[str, Any]) -> None:
         """A unit is done; a learning phase that ended early leaves out its other epochs."""
-        start = 1 + (record["cycle"] - 1) * (1 + self._epochs)
+        start = len(self._points) + (record["cycle"] - 1) * self._per_cycle
         if record["phase"] == "simulate":
-            self._done = 1 if record["cycle"] == 0 else start + 1 + self._epochs
+            point = self._points.index(record.get("state_point", self._points[0]))
+            self._done = start + self._epochs + point + 1
         else:
             ended = record.get("end_of_phase") is not None
             self._done = start + (self._epochs if ended else record["epoch"])

@@ -30,6 +30,8 @@ class HarmonicBonds(Potential):
         PotentialError: numbers and bonds do not fit together.
     """
 
+    is_transferable = False
+
     def __init__(
         self,
         bonds: Sequence[tuple[int, int]] = (),
