@@ -56,7 +56,7 @@ def refuse_misplaced_booleans(
     """
     schema = ConfigSchema(model)
     messages = []
-    for location, value in _booleans(values, ()):
+    for location, value in _booleans(schema, values, values, ()):
         node, path = schema.at(location, values)
         if not schema.accepts_boolean(node):
             full = schema.declared(location, values)
@@ -136,14 +136,18 @@ def _show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _booleans(values: object, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], bool]]:
+def _booleans(
+    schema: ConfigSchema, root: Mapping[str, Any], values: object, path: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], bool]]:
     """Location, in pydantic's terms, of every true and false."""
     if isinstance(values, bool):
         yield path, values
     elif isinstance(values, Mapping):
-        tag = (values["name"],) if path and isinstance(path[-1], int) and "name" in values else ()
+        node, _ = schema.at(path, root)
+        is_union = "discriminator" in (node or {})
+        tag = (values["name"],) if is_union and "name" in values else ()
         for key, value in values.items():
-            yield from _booleans(value, (*path, *tag, key))
+            yield from _booleans(schema, root, value, (*path, *tag, key))
     elif isinstance(values, list):
         for index, value in enumerate(values):
-            yield from _booleans(value, (*path, index))
+            yield from _booleans(schema, root, value, (*path, index))

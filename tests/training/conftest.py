@@ -101,10 +101,10 @@ class HoledBondSampling(SamplingForm):
         return 0.5 * self(positions, cells)[0][:, None].expand(-1, 2)
 
 
-def thermal_frames(n: int, seed: int) -> Frames:
+def thermal_frames(n: int, seed: int, temperature_k: float = TEMPERATURE_K) -> Frames:
     """Frames near the true equilibrium (|r - 1| < 0.24 Å), with labels of the truth."""
     generator = torch.Generator().manual_seed(seed)
-    width = (units.KB * TEMPERATURE_K / STIFFNESS) ** 0.5
+    width = (units.KB * temperature_k / STIFFNESS) ** 0.5
     stretch = width * torch.randn(4 * n, generator=generator, dtype=torch.float64)
     stretch = stretch[stretch.abs() < 0.24][:n]
     direction = torch.randn(n, 3, generator=generator, dtype=torch.float64)
@@ -164,8 +164,16 @@ class Toy:
         return HoledBond(stiffness=stiffness, length=length, depth=depth)
 
     @staticmethod
-    def frames(n: int, seed: int) -> Frames:
-        return thermal_frames(n, seed)
+    def frames(n: int, seed: int, temperature_k: float = TEMPERATURE_K) -> Frames:
+        return thermal_frames(n, seed, temperature_k)
+
+    def at(self, temperature_k: float) -> Toy:
+        """The same molecule with frames of another temperature."""
+        frames = thermal_frames(112, 2, temperature_k)
+        train, validation, reference = (
+            frames.select(slice(a, b)) for a, b in ((0, 32), (32, 64), (64, None))
+        )
+        return Toy(self.system, train, validation, reference)
 
     @staticmethod
     def settings(**changes: Any) -> StableSettings:
@@ -231,14 +239,16 @@ class Toy:
         point = self.point(**changes)
         return OnePointObjective(StableObjective(model, [point], point.settings))
 
-    def sampled(self, model: Potential, n: int = 240) -> RecordedFrames:
+    def sampled(
+        self, model: Potential, n: int = 240, temperature_k: float = TEMPERATURE_K
+    ) -> RecordedFrames:
         """Independent frames of the model's ensemble with 0.7 < r < 1.45 Å, 24 replicas."""
         generator = torch.Generator().manual_seed(5)
         grid = torch.linspace(0.7, 1.45, 2001, dtype=torch.float64)
         line = torch.zeros(2001, 2, 3, dtype=torch.float64)
         line[:, 1, 0] = grid
         energies, _ = model.for_sampling(self.system)(line)
-        beta = units.beta(TEMPERATURE_K)
+        beta = units.beta(temperature_k)
         density = grid.square() * torch.exp(-beta * (energies - energies.min()))
         chosen = torch.multinomial(density, n, replacement=True, generator=generator)
         replica = torch.arange(n) % 24
