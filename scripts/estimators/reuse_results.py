@@ -15,7 +15,7 @@ from stablemd.errors import DataError
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 FOLDERS = {
     "ethanol of the demo": "reuse_demo",
-    "ethanol of the demo, four windows per phase": "reuse_demo_four",
+    "ethanol of the demo, on policy with windows of 48 replicas": "reuse_demo_small",
     "ethanol of MD17": "reuse_md17",
     "ethanol of MD17, on policy with windows of 48 replicas": "reuse_md17_small",
 }
