@@ -3,6 +3,7 @@
 python -m scripts.make_estimator_page                  (some minutes on one core)
 python -m scripts.make_estimator_page --only path      (the others stay as they are)
 python -m scripts.make_estimator_page --only reuse     (reads what scripts.reuse_study left)
+python -m scripts.make_estimator_page --only state_points      (and scripts.state_points_study)
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from typing import Any
 
 import torch
 
-from scripts.estimators import path_study, reuse_results, size_study, variance_study
+from scripts.estimators import (
+    path_study,
+    reuse_results,
+    size_study,
+    state_points_results,
+    variance_study,
+)
 from stablemd.evaluation.figure_style import to_png
 from stablemd.strict_json import write_json
 from stablemd.versions import collect_versions
@@ -30,14 +37,15 @@ STUDIES = {
     "path": path_study,
     "variance": variance_study,
     "reuse": reuse_results,
+    "state_points": state_points_results,
 }
-LONG = ("reuse",)
+LONG = ("reuse", "state_points")
 """Only when asked for."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=STUDIES, help="default: all but reuse")
+    parser.add_argument("--only", action="append", choices=STUDIES, help="default: the short ones")
     chosen = parser.parse_args().only or [name for name in STUDIES if name not in LONG]
     torch.set_num_threads(1)
     versions = collect_versions()

@@ -239,6 +239,28 @@ def test_sampling_form_gives_the_same_numbers(
     assert float((energy_sampled - energy).abs().max()) < 1e-5 * ethanol.n_atoms
 
 
+def test_sampling_forms_of_two_systems_do_not_disturb_each_other(
+    name: str, ethanol: System, ethanol_positions: Tensor
+) -> None:
+    """One model at several state points: forms of both are at hand, and called in turn."""
+    potential = build(name, torch.float32)
+    assert potential.is_transferable
+    water = molecule("H2O")
+    water_system = System.create(water.numbers)
+    water_positions = torch.from_numpy(water.positions)[None].repeat(8, 1, 1)
+    water_positions = water_positions + 0.02 * ethanol_positions[:, :3]
+    alone = potential.for_sampling(ethanol, ethanol_positions)(ethanol_positions)
+    first = potential.for_sampling(ethanol, ethanol_positions)
+    second = potential.for_sampling(water_system, water_positions)
+    for _ in range(2):
+        other = second(water_positions)
+        for found, expected in zip(first(ethanol_positions), alone, strict=True):
+            assert torch.equal(found, expected)
+    exact = potential.energy_and_forces(water_system, water_positions)
+    assert float((other[0] - exact[0]).abs().max()) < 1e-5 * water_system.n_atoms
+    assert float((other[1] - exact[1]).abs().max()) < 1e-4
+
+
 def test_sampling_form_keeps_its_promise_of_independent_replicas(
     name: str, ethanol: System, ethanol_positions: Tensor
 ) -> None:
