@@ -12,6 +12,7 @@ from torch import Tensor
 from stablemd import units
 from stablemd.errors import ConfigError, DataError, PotentialError
 from stablemd.estimators import StatePoint, ensemble_gradient
+from stablemd.observables.settings import BondExcessSettings
 from stablemd.potentials import make_potential
 from stablemd.potentials.classical import HarmonicBonds
 from stablemd.system import System
@@ -44,11 +45,20 @@ def objective(model, *points: TrainingPoint) -> StableObjective:
 # The gradient
 
 
-def test_two_state_points_alike_step_as_one_of_them_would(toy) -> None:
+LOCALIZED = {
+    "estimator": "localized",
+    "neighbourhoods": "bond",
+    "observables": (BondExcessSettings(margin=1.0, loss="integrated_absolute"),),
+    "relative_entropy_weight": 0.1,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, LOCALIZED], ids=["global", "localized"])
+def test_two_state_points_alike_step_as_one_of_them_would(toy, changes: dict[str, Any]) -> None:
     """The means over state points leave every scale as it is, under the usual limits."""
     one, two = toy.model(depth=0.5), toy.model(depth=0.5)
-    alone = objective(one, toy.point())
-    twins = objective(two, toy.point(), toy.point("twin"))
+    alone = objective(one, toy.point(**changes))
+    twins = objective(two, toy.point(**changes), toy.point("twin", **changes))
     epochs = [p.epoch_frames(toy.sampled(one)) for p in (*alone.points, *twins.points)]
     anchors = 1.05 * toy.reference.positions[:20]
     for point in (*alone.points, *twins.points):

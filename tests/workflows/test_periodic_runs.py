@@ -15,7 +15,7 @@ from ase.build import molecule
 
 from stablemd.config import RunConfig
 from stablemd.config_file import load_config
-from stablemd.data import Frames, write_frames
+from stablemd.data import Frames, read_frames, write_frames
 from stablemd.evaluation import read_metrics
 from stablemd.md.trajectory import read_trajectory
 from stablemd.observables import OBSERVABLES
@@ -168,3 +168,35 @@ def test_the_localized_estimator_is_reached_by_configuration(config: RunConfig) 
     records = RunDirectory(chosen.out).log.read()
     steps = [step for r in records if r.get("phase") == "learn" for step in r["steps"]]
     assert steps and all(step["observable_gradient_norm"] > 0.0 for step in steps)
+
+
+def test_boxes_with_other_numbers_of_molecules_in_one_training(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    """Two of the three molecules beside all of them, and under constant pressure."""
+    whole = read_frames(config.data.path)
+    assert whole.cell is not None
+    positions, cells = whole.positions[:, :6], whole.cell
+    system = System.create(whole.numbers[:6], cell=cells[0], pbc=True)
+    torch.manual_seed(4)
+    energies, forces = SchNet(**MODEL).double().energy_and_forces(system, positions, cells)
+    thin = Frames(
+        system.numbers, positions, energies, forces, cell=cells, pbc=whole.pbc, source="thin"
+    )
+    write_frames(tmp_path / "thin.extxyz", thin)
+    point = {
+        "name": "thin",
+        "data": {"path": str(tmp_path / "thin.extxyz")},
+        "dynamics": {"integrator": "cell_rescaling", "bond_threshold": 0.2},
+        "observables": [{"name": "bond_excess"}, {"name": "density"}],
+    }
+    values = {**config.to_values(), "state_points": [point], "out": str(tmp_path / "run")}
+    values["evaluation"] = {**values["evaluation"], "thermodynamic": []}
+    both = RunConfig.from_values(values)
+    run_pretrain(both)
+    run_train(both)
+    records = [r for r in RunDirectory(both.out).log.read() if r.get("phase") == "learn"]
+    steps = [step["points"]["thin"] for r in records for step in r["steps"]]
+    assert steps and all(step["observable_gradient_norm"] > 0.0 for step in steps)
+    metrics = run_evaluate(both, at="thin")
+    assert {"bond_excess", "density"} <= set(metrics["observables"])
