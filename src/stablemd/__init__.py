@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stablemd.training.pretrain import PretrainSettings, pretrain
     from stablemd.training.stable import train_stable
     from stablemd.training.stable_settings import StableSettings
+    from stablemd.training.training_point import TrainingPoint
 
 _HOMES = {
     "DynamicsSettings": "stablemd.md.settings",
@@ -38,6 +39,7 @@ _HOMES = {
     "StableSettings": "stablemd.training.stable_settings",
     "State": "stablemd.md.state",
     "System": "stablemd.system",
+    "TrainingPoint": "stablemd.training.training_point",
     "evaluate": "stablemd.evaluation.evaluate",
     "initial_state": "stablemd.md.initial",
     "load_config": "stablemd.config_file",
@@ -65,6 +67,7 @@ __all__ = [
     "StableSettings",
     "State",
     "System",
+    "TrainingPoint",
     "evaluate",
     "initial_state",
     "load_config",
