@@ -31,7 +31,9 @@ def complete_graph(cutoff: float):
 
 
 def reference_model(cutoff: float = 5.0):
-    geometric = pytest.importorskip("torch_geometric.nn")
+    geometric = pytest.importorskip(
+        "torch_geometric.nn", reason="the reference is torch_geometric's SchNet (make venv)"
+    )
     torch.manual_seed(4)
     model = geometric.SchNet(
         hidden_channels=64,
