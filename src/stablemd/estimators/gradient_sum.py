@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -50,7 +51,7 @@ class GradientSum:
     variance: float
     n_groups: int
 
-    @property
+    @cached_property
     def norm(self) -> float:
         return _square(self.gradient) ** 0.5
 
@@ -172,11 +173,12 @@ def contrasted_gradient(
     shares, signs = shares.reshape(shape), signs.reshape(shape)
     signed = signs * energies.coefficients
     contrast = held.with_(signed - shares * signed.sum(dim=0))
-    total, difference = _zeros(parameters), _zeros(parameters)
-    _accumulate(total, parameters, held.sum(everything), retain_graph=True)
-    _accumulate(difference, parameters, contrast.sum(everything))
-    _add(difference, total, -float((signs * shares).sum()))
-    return GradientSum(total, _square(difference), n_groups)
+    total = _flat_gradient(held.sum(everything), parameters, retain_graph=True)
+    difference = _flat_gradient(contrast.sum(everything), parameters)
+    difference -= float((signs * shares).sum()) * total
+    parts = total.split([p.numel() for p in parameters])
+    gradient = [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]
+    return GradientSum(gradient, float(difference @ difference), n_groups)
 
 
 def _balanced_signs(group: Tensor, shares: Tensor) -> tuple[Tensor, int]:
@@ -309,14 +311,18 @@ class _Baseline:
         ).gradient
 
 
-def _accumulate(
-    total: list[Tensor],
-    parameters: list[nn.Parameter],
-    value: Tensor,
-    *,
-    retain_graph: bool = False,
-) -> None:
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=retain_graph)
+def _flat_gradient(
+    value: Tensor, parameters: list[nn.Parameter], *, retain_graph: bool = False
+) -> Tensor:
+    """The gradient in a row, float64: few operations on long tensors."""
+    gradients = torch.autograd.grad(
+        value, parameters, retain_graph=retain_graph, materialize_grads=True
+    )
+    return torch.cat([gradient.flatten() for gradient in gradients]).double()
+
+
+def _accumulate(total: list[Tensor], parameters: list[nn.Parameter], value: Tensor) -> None:
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
     for accumulated, gradient in zip(total, gradients, strict=True):
         if gradient is not None:
             accumulated += gradient
