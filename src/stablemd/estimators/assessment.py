@@ -37,22 +37,56 @@ def loss_and_slope(loss: Loss, mean: Tensor) -> tuple[float, Tensor]:
     return scalar, slope
 
 
-@torch.no_grad()
-def loss_stderr(loss: Loss, average: ReweightedMean) -> float:
-    """Standard error of the loss by leaving out one of at most 12 groups of replicas at a time."""
-    group = merged_groups(average.frames.independent, MAX_LEFT_OUT)
-    left_out = _left_out_means(average, group)
-    if left_out is None:
-        return float("nan")
-    losses = torch.stack([loss(row).reshape(()) for row in left_out])
-    deviations = losses - losses.mean()
-    n_groups = len(left_out)
-    return float((deviations.square().sum() * (n_groups - 1) / n_groups).sqrt())
+def assess(
+    average: ReweightedMean,
+    loss: Loss,
+    slope: Tensor,
+    total: GradientSum,
+    *,
+    error_bars: bool = True,
+) -> tuple[float, Trust]:
+    """Standard error of a loss on this average, and how far its gradient can be trusted.
+
+    Both the error and the noise of the slope come from one jackknife, which leaves out one
+    of at most 12 groups of replicas at a time.  Without ``error_bars`` the first, and the
+    autocorrelation time with what follows from it, are NaN; where the groups of ``total``
+    were not compared, the second is.
+
+    Raises:
+        DataError: the slope of the loss is not finite where a group is left out.
+    """
+    frames, weights = average.frames, average.weights
+    with_slopes = total.n_groups >= 2
+    left_out = _left_out_means(average) if error_bars or with_slopes else None
+    stderr = slope_noise = time = share = math.nan
+    if left_out is not None:
+        losses, slopes = _losses_and_slopes(loss, left_out, with_slopes=with_slopes)
+        if error_bars:
+            scale = (len(losses) - 1) / len(losses)
+            stderr = float(((losses - losses.mean()).square().sum() * scale).sqrt())
+        if slopes is not None:
+            slope_noise = _slope_noise(average, slope, slopes)
+    if error_bars:
+        projected = frames.values.to(torch.float64) @ slope
+        time, share = independent_share(projected, weights, frames.replica)
+    return stderr, Trust(
+        n_frames=len(frames),
+        n_dropped=average.n_dropped,
+        n_eff=average.n_eff,
+        n_eff_entropy=average.n_eff_entropy,
+        autocorrelation_time=time,
+        n_independent=share * average.n_eff,
+        n_groups=total.n_groups,
+        gradient_norm=total.norm,
+        gradient_noise=total.variance**0.5,
+        slope_noise=slope_noise,
+    )
 
 
-def _left_out_means(average: ReweightedMean, group: Tensor) -> Tensor | None:
+def _left_out_means(average: ReweightedMean) -> Tensor | None:
     """Averages (K, D) without one group each; None where they say nothing."""
     weights = average.weights
+    group = merged_groups(average.frames.independent, MAX_LEFT_OUT)
     _, index = torch.unique(group, return_inverse=True)
     n_groups = int(index.max()) + 1
     shares = weights.new_zeros(n_groups).index_add(0, index, weights)
@@ -64,64 +98,29 @@ def _left_out_means(average: ReweightedMean, group: Tensor) -> Tensor | None:
     return (average.mean - sums) / (1.0 - shares)[:, None]
 
 
-def assess(
-    average: ReweightedMean,
-    loss: Loss,
-    slope: Tensor,
-    total: GradientSum,
-    *,
-    correlation: bool = True,
-) -> Trust:
-    """How far the gradient of a loss on this average can be trusted.
-
-    Without ``correlation`` the autocorrelation time and what follows from it are NaN.
-    """
-    frames, weights = average.frames, average.weights
-    time = share = math.nan
-    if correlation:
-        projected = frames.values.to(torch.float64) @ slope
-        time, share = independent_share(projected, weights, frames.replica)
-    return Trust(
-        n_frames=len(frames),
-        n_dropped=average.n_dropped,
-        n_eff=average.n_eff,
-        n_eff_entropy=average.n_eff_entropy,
-        autocorrelation_time=time,
-        n_independent=share * average.n_eff,
-        n_groups=total.n_groups,
-        gradient_norm=total.norm,
-        gradient_noise=total.variance**0.5,
-        slope_noise=_slope_noise(average, loss, slope, total.n_groups),
-    )
-
-
-def _slope_noise(average: ReweightedMean, loss: Loss, slope: Tensor, n_groups: int) -> float:
-    """Relative noise of the coefficients through ∂L/∂<g>, by the jackknife."""
-    if n_groups < 2:
-        return float("nan")
-    values = average.frames.values.to(torch.float64)
-    group = merged_groups(average.frames.independent, n_groups)
-    left_out = _left_out_means(average, group)
-    if left_out is None:
-        return float("nan")
-    slopes = _slopes(loss, left_out) - slope
-    deviations = values - average.mean
-    size = average.weights @ (deviations @ slope).square()
-    if not size > 0.0:
-        return 0.0
-    changes = average.weights @ (deviations @ slopes.T).square()
-    return float((changes.sum() * (len(slopes) - 1) / len(slopes) / size).sqrt())
-
-
-def _slopes(loss: Loss, means: Tensor) -> Tensor:
-    """∂L/∂<g> at every one of several averages (K, D), from one backward pass."""
-    with torch.enable_grad():
-        points = means.detach().requires_grad_(True)
-        rows = points.unbind()
-        (slopes,) = torch.autograd.grad(torch.stack([loss(row) for row in rows]).sum(), points)
+def _losses_and_slopes(
+    loss: Loss, means: Tensor, *, with_slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """L and ∂L/∂<g> at every one of several averages (K, D), from one backward pass."""
+    with torch.set_grad_enabled(with_slopes):
+        points = means.detach().requires_grad_(with_slopes)
+        losses = torch.stack([loss(row).reshape(()) for row in points.unbind()])
+        if not with_slopes:
+            return losses, None
+        (slopes,) = torch.autograd.grad(losses.sum(), points)
     if not bool(torch.isfinite(slopes).all()):
         raise DataError(
             "the slope of the loss is not finite where a group of replicas is left out; check the "
             "target and the loss for components that are not finite"
         )
-    return slopes
+    return losses.detach(), slopes
+
+
+def _slope_noise(average: ReweightedMean, slope: Tensor, slopes: Tensor) -> float:
+    """Relative noise of the coefficients through ∂L/∂<g>, from the slopes (K, D) of a jackknife."""
+    deviations = average.frames.values.to(torch.float64) - average.mean
+    size = average.weights @ (deviations @ slope).square()
+    if not size > 0.0:
+        return 0.0
+    changes = average.weights @ (deviations @ (slopes - slope).T).square()
+    return float((changes.sum() * (len(slopes) - 1) / len(slopes) / size).sqrt())

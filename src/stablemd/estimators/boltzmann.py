@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from stablemd.errors import DataError
-from stablemd.estimators.assessment import assess, loss_and_slope, loss_stderr
+from stablemd.estimators.assessment import assess, loss_and_slope
 from stablemd.estimators.centring import Centring, centred
 from stablemd.estimators.frames import SampledFrames
 from stablemd.estimators.gradient_sum import frames_gradient, trained_parameters
@@ -146,16 +145,17 @@ def boltzmann_gradient(
         noise_groups=noise_groups,
     )
     total.add_to(parameters)
+    stderr, trust = assess(average, loss, slope, total, error_bars=error_bars)
     return EstimatorResult(
         loss=value,
-        loss_stderr=loss_stderr(loss, average) if error_bars else math.nan,
+        loss_stderr=stderr,
         mean=average.mean,
         n_eff=average.n_eff,
         n_eff_entropy=average.n_eff_entropy,
         n_frames=len(kept),
         n_dropped=average.n_dropped,
         gradient_norm=total.norm,
-        trust=assess(average, loss, slope, total, correlation=error_bars),
+        trust=trust,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stablemd.errors import DataError
-from stablemd.estimators.assessment import assess, loss_and_slope, loss_stderr
+from stablemd.estimators.assessment import assess, loss_and_slope
 from stablemd.estimators.frames import SampledFrames
 from stablemd.estimators.gradient_sum import frames_gradient, trained_parameters
 from stablemd.estimators.local_average import LocalAverage, local_average
@@ -176,15 +175,16 @@ def localized_gradient(
         noise_groups=noise_groups,
     )
     total.add_to(parameters)
+    stderr, trust = assess(average, loss, slope, total, error_bars=error_bars)
     return LocalizedResult(
         loss=value,
-        loss_stderr=loss_stderr(loss, average) if error_bars else math.nan,
+        loss_stderr=stderr,
         mean=average.mean.reshape(around.n_kinds, -1),
         n_neighbourhoods=len(around),
         n_samples=int((pairs != 0.0).sum()),
         n_backward_frames=len(used),
         gradient_norm=total.norm,
-        trust=assess(average, loss, slope, total, correlation=error_bars),
+        trust=trust,
     )
 
 

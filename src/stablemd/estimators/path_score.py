@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stablemd import units
 from stablemd.errors import ConfigError, DataError
-from stablemd.estimators.assessment import assess, loss_and_slope, loss_stderr
+from stablemd.estimators.assessment import assess, loss_and_slope
 from stablemd.estimators.frames import SampledFrames
 from stablemd.estimators.gradient_sum import (
     grouped_gradient,
@@ -174,14 +174,15 @@ def path_gradient(
     else:
         total = weighted_sum_gradient(parameters, surrogate, chunk_size=chunk_size)
     total.add_to(parameters)
+    stderr, trust = assess(average, loss, slope, total)
     return PathResult(
         loss=value,
-        loss_stderr=loss_stderr(loss, average),
+        loss_stderr=stderr,
         mean=average.mean,
         n_windows=n,
         n_backward_frames=len(surrogate),
         gradient_norm=total.norm,
-        trust=assess(average, loss, slope, total),
+        trust=trust,
     )
 
 
