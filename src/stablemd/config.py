@@ -35,7 +35,6 @@ SEED_OFFSETS = {"pretrain": 0, "stable": 0, "evaluation": 1000, "simulation": 20
 DYNAMICS_SECTIONS = ("stable", "evaluation", "simulation")
 """Sections whose ``dynamics`` starts from the common one."""
 
-
 STATE_POINT_SEED = 10_000
 """What is added to the seed of ``stable`` from one state point to the next."""
 

@@ -31,8 +31,8 @@ def train_control(
     It answers whether more training would have done as well: same start, same
     optimizer, same batches, same loss on energies and forces (the mean over all state
     points), the same number of steps, the same choice of the energies' constant, and no
-    simulation.  The rate
-    is that of the settings, without the factor that the limits on a step lead to.
+    simulation.  The rate is that of the settings, without the factor that the limits on a
+    step lead to.
 
     Args:
         potential: the model that StABlE Training started from.
