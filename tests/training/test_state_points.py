@@ -17,7 +17,7 @@ from stablemd.potentials import make_potential
 from stablemd.potentials.classical import HarmonicBonds
 from stablemd.system import System
 from stablemd.training.control import train_control
-from stablemd.training.energy_offset import centre_at_points
+from stablemd.training.energy_offset import centre_energies
 from stablemd.training.label_loss import anchor_loss, cycling_batches, label_loss
 from stablemd.training.objective import StableObjective
 from stablemd.training.point_gradients import TIGHT_BUDGET, PointGradients, combined_gradient
@@ -281,13 +281,13 @@ def test_the_constant_is_that_of_the_main_molecule(toy) -> None:
 
     model = toy.model(depth=0.0, stiffness=4.0)
     points = [moved(toy.point(), 8.0), moved(cold_point(toy), 2.0)]
-    centre_at_points(model, points)
+    centre_energies(model, points)
     assert mean_error(model, points[0]) == pytest.approx(-3.0)
     assert mean_error(model, points[1]) == pytest.approx(3.0)
     system = System.create(["H", "He"], bonds=[[0, 1]], bond_lengths=[1.0])
     frames = replace(points[1].train, numbers=system.numbers)
     other = replace(points[1], name="other", system=system, train=frames)
-    centre_at_points(model, [points[0], other])
+    centre_energies(model, [points[0], other])
     assert mean_error(model, points[0]) == pytest.approx(0.0, abs=1e-12)
 
 

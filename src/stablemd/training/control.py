@@ -10,7 +10,7 @@ from torch import nn
 from stablemd.data import Frames
 from stablemd.potentials.base import Potential
 from stablemd.system import System
-from stablemd.training.energy_offset import centre_at_points
+from stablemd.training.energy_offset import centre_energies
 from stablemd.training.label_loss import cycling_batches, label_loss
 from stablemd.training.stable_settings import StableSettings
 from stablemd.training.training_point import MAIN_POINT, TrainingPoint
@@ -65,4 +65,4 @@ def train_control(
         optimizer.step()
         if on_progress is not None:
             on_progress("control: energies and forces alone", (step + 1) / n_steps)
-    centre_at_points(potential, points)
+    centre_energies(potential, points)

@@ -13,24 +13,15 @@ MAX_FRAMES = 64
 
 
 def centre_energies(
-    potential: Potential, system: System, train: Frames, form: SamplingForm | None = None
-) -> None:
-    """Remove the mean energy error on (at most 64) training frames.
-
-    Changes of the parameters shift all energies alike far more than they change
-    their differences; the shift is undone in closed form instead of by steps of
-    the optimizer.  A potential without an adjustable constant stays as it is.
-    ``form`` is the potential's sampling form at its present parameters, if there is one.
-    """
-    potential.shift_energies(_error_per_atom(potential, system, train, form))
-
-
-def centre_at_points(
     potential: Potential,
     points: Sequence[TrainingPoint],
     forms: Sequence[SamplingForm] | None = None,
 ) -> None:
-    """Remove the mean energy error on training frames of the first state point's molecule.
+    """Remove the mean energy error on (at most 64) training frames of the first point's molecule.
+
+    Changes of the parameters shift all energies alike far more than they change their
+    differences; the shift is undone in closed form instead of by steps of the optimizer.
+    A potential without an adjustable constant stays as it is.
 
     A potential has one constant per atom, which can be right for one composition only.
     It is set by the first point and by those further ones that hold the same atoms (at

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stablemd.potentials.base import Potential
-from stablemd.training.energy_offset import centre_at_points
+from stablemd.training.energy_offset import centre_energies
 from stablemd.training.epoch_frames import EpochFrames
 from stablemd.training.limited_step import LimitedStep
 from stablemd.training.point_gradients import combined_gradient
@@ -58,7 +58,7 @@ class StableObjective:
         )
         self._restoring = False
         self.steps_done = 0
-        centre_at_points(potential, points)
+        centre_energies(potential, points)
         for point in self.points:
             point.begin()
 
@@ -142,7 +142,7 @@ class StableObjective:
         nn.utils.clip_grad_norm_(self._parameters, settings.gradient_clip)
         share, forms = self._limited.take(sampled)
         if forms:
-            centre_at_points(self._potential, [p.point for p in self.points], forms)
+            centre_energies(self._potential, [p.point for p in self.points], forms)
         self._restoring = share == 0.0 and not self._restoring
         self.steps_done += 1
         return StepRecord.of(numbers, share, self.rate_scale)

@@ -92,15 +92,10 @@ class PointDynamics:
         stable_frames: list[RecordedFrames] = []
         for window in range(s.max_windows):
             n_alive = s.n_replicas - n_failed
-            result = simulate(
+            result = self._run(
                 form,
                 state,
-                self._integrator,
-                self._detectors,
-                self._system,
                 n_steps=s.simulation_steps,
-                seed=s.seed,
-                check_every=s.dynamics.check_every,
                 record_every=s.anchor_every if s.anchor_weight > 0.0 else 0,
                 rewind_steps=s.rewind_steps or s.simulation_steps,
                 on_progress=_progress(
@@ -139,20 +134,28 @@ class PointDynamics:
         assert self._start is not None
         energies, forces = form(self._start.positions, self._start.cells)
         start = replace(self._start, step=self._md_step, energies=energies, forces=forces)
-        result = simulate(
+        result = self._run(
             form,
             start,
-            self._integrator,
-            self._detectors,
-            self._system,
             n_steps=s.learning_steps,
-            seed=s.seed,
-            check_every=s.dynamics.check_every,
             record_every=s.record_every,
             on_progress=_progress(on_share, 0.0, 1.0 / s.learning_steps),
         )
         self._md_step = result.state.step
         return result
+
+    def _run(self, form: SamplingForm, start: State, **options: Any) -> SimulationResult:
+        """Dynamics of this state point; what differs between the two phases is in ``options``."""
+        return simulate(
+            form,
+            start,
+            self._integrator,
+            self._detectors,
+            self._system,
+            seed=self._settings.seed,
+            check_every=self._settings.dynamics.check_every,
+            **options,
+        )
 
     def payload(self) -> dict[str, Any]:
         """State for a checkpoint."""
